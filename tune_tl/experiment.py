@@ -1,0 +1,163 @@
+"""What travels through the program: frozen dataclasses and the names of the metrics.
+
+argv -> Experiment -> TrialConfig -> EpochMetrics -> TrialResult. Nothing downstream edits one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+VAL_F1 = "val_f1"  # macro-F1 on validation: the one number that selects
+TEST_F1 = "test_f1"  # macro-F1 on test: looked at once, for finalists
+EPOCH = "epoch"
+
+Unfreeze = int | Literal["all"]
+
+
+class BadInput(Exception):
+    """What the user gave cannot be used. The message is one line naming the value and the way out.
+
+    Every door turns it into exit code 2 without a traceback.
+    """
+
+
+class Transfer(StrEnum):
+    """The transfer strategy, a label that follows from `unfreeze`."""
+
+    FEATURE_EXTRACTION = "feature-extraction"
+    PARTIAL = "partial"
+    FULL = "full"
+    SCRATCH = "scratch"
+
+
+class State(StrEnum):
+    """How a trial ended. A failure is not a score: only `FAILED` has no val_f1 that counts."""
+
+    COMPLETED = "completed"  # trained all its epochs
+    STOPPED = "stopped"  # ended early by the scheduler or the budget; what it reached counts
+    FAILED = "failed"  # crashed or diverged; `reason` says how
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that decides a trial's numbers. Equal configs give equal metrics on one machine."""
+
+    backbone: str
+    unfreeze: Unfreeze = 0  # stages trained with the head, counted from the end; "all" for every one
+    head_lr: float = 3e-3  # peak of the one-cycle schedule for the new head
+    body_lr: float | None = None  # the same for unfrozen stages; None where nothing is unfrozen
+    weight_decay: float = 1e-2
+    augment: str = "light"
+    batch_size: int = 32
+    label_smoothing: float = 0.0
+    class_weights: bool = False  # weigh the loss by inverse class frequency
+    image_size: int | None = None  # pixels a side; None for the backbone's own
+    epochs: int = 10
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Eight hex digits that name the trial: a hash of the config's values."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def transfer(self) -> Transfer:
+        if self.unfreeze == "all":
+            return Transfer.FULL
+        return Transfer.PARTIAL if self.unfreeze else Transfer.FEATURE_EXTRACTION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrialConfig:
+        return cls(**values)
+
+
+CONFIG_FIELDS = tuple(f.name for f in fields(TrialConfig))
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One trained and validated epoch.
+
+    Losses are means per image in nats; F1s and accuracy lie in [0, 1]; `seconds` is the epoch's wall
+    time, validation included; `images_per_s` counts training images only, over the training part.
+    """
+
+    epoch: int  # 1 for the first
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_f1: float
+    val_f1_per_class: tuple[float, ...]  # in the dataset's class order
+    images_per_s: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"val_f1_per_class": list(self.val_f1_per_class)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EpochMetrics:
+        known = {f.name: values[f.name] for f in fields(cls)}
+        return cls(**known | {"val_f1_per_class": tuple(known["val_f1_per_class"])})
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A trial that has ended, with every epoch it acknowledged."""
+
+    trial: str
+    config: TrialConfig
+    state: State
+    epochs: tuple[EpochMetrics, ...]
+    started: float  # seconds since the search's start
+    ended: float
+    resource: str = "cpu"  # what `units` counts
+    units: float = 1.0  # cores or GPUs the trial held
+    reason: str | None = None  # of a failure or an early stop
+
+    @property
+    def best(self) -> EpochMetrics | None:
+        """The epoch whose weights were kept; None if the trial failed or never finished one."""
+        if self.state is State.FAILED or not self.epochs:
+            return None
+        return max(self.epochs, key=lambda e: e.val_f1)
+
+    @property
+    def val_f1(self) -> float | None:
+        return self.best.val_f1 if self.best else None
+
+    @property
+    def cost(self) -> float:
+        """Core-seconds or GPU-seconds spent (see `resource`)."""
+        return (self.ended - self.started) * self.units
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One search, fully decided: what the command line and the space's YAML say together."""
+
+    name: str
+    space: Any  # spaces.Space: the validated domains
+    data: Path | None = None  # --data
+    trials: int | None = None
+    budget_s: float | None = None
+    strategy: str = "asha-tpe"
+    seed: int = 0
+    output: Path = Path("runs")
+    tracking_uri: str = ""
+    address: str | None = None
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    accept_bad_images: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.output / self.name

@@ -1,0 +1,96 @@
+"""The append-only record of a search: every acknowledged epoch and every trial's end.
+
+Two files in the search's folder, one JSON object a line, each line flushed to disk before `append`
+returns: `ledger.jsonl` has a line for each acknowledged epoch, `trials.jsonl` one for each trial that
+ended. The driver alone writes; everything that is shown or resumed later is read from here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tune_tl.experiment import BadInput, EpochMetrics, State, TrialConfig, TrialResult
+
+EPOCHS_FILE = "ledger.jsonl"
+ENDS_FILE = "trials.jsonl"
+
+
+class Ledger:
+    """Appends to the record of one search in `folder`, which must exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._epochs = (folder / EPOCHS_FILE).open("a", encoding="utf-8")
+        self._ends = (folder / ENDS_FILE).open("a", encoding="utf-8")
+
+    def epoch(self, t: float, config: TrialConfig, metrics: EpochMetrics) -> None:
+        """Record one epoch, acknowledged `t` seconds after the search's start."""
+        row = {"t": round(t, 3), "trial": config.key, "config": config.to_dict(), **metrics.to_dict()}
+        _append(self._epochs, row)
+
+    def end(self, result: TrialResult) -> None:
+        row = {
+            "trial": result.trial,
+            "state": result.state.value,
+            "reason": result.reason,
+            "started": round(result.started, 3),
+            "ended": round(result.ended, 3),
+            "resource": result.resource,
+            "units": result.units,
+            "config": result.config.to_dict(),
+        }
+        _append(self._ends, row)
+
+    def close(self) -> None:
+        self._epochs.close()
+        self._ends.close()
+
+
+def read(folder: Path) -> list[TrialResult]:
+    """The trials that ended, in the order they did.
+
+    A torn last line (the process died while writing it) was never acknowledged and is passed over;
+    damage anywhere else raises BadInput naming the file and the line.
+    """
+    epochs: dict[str, dict[int, EpochMetrics]] = {}
+    for row in _rows(folder / EPOCHS_FILE):
+        # A trial that was run again rewrites its epochs: the later line is the one that holds.
+        epochs.setdefault(row["trial"], {})[row["epoch"]] = EpochMetrics.from_dict(row)
+    return [
+        TrialResult(
+            trial=row["trial"],
+            config=TrialConfig.from_dict(row["config"]),
+            state=State(row["state"]),
+            epochs=tuple(m for _, m in sorted(epochs.get(row["trial"], {}).items())),
+            started=row["started"],
+            ended=row["ended"],
+            resource=row["resource"],
+            units=row["units"],
+            reason=row["reason"],
+        )
+        for row in _rows(folder / ENDS_FILE)
+    ]
+
+
+def _append(file: Any, row: dict[str, Any]) -> None:
+    file.write(json.dumps(row, allow_nan=True) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline behind it
+                return
+            raise BadInput(f"{path}:{number}: not a line of a ledger ({error})") from None
