@@ -5,9 +5,12 @@ argv -> Experiment -> TrialConfig -> EpochMetrics -> TrialResult. Nothing downst
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +20,7 @@ TEST_F1 = "test_f1"  # macro-F1 on test: looked at once, for finalists
 EPOCH = "epoch"
 
 Unfreeze = int | Literal["all"]
+Clock = Callable[[], float]  # seconds since the search's start
 
 
 class BadInput(Exception):
@@ -24,6 +28,12 @@ class BadInput(Exception):
 
     Every door turns it into exit code 2 without a traceback.
     """
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` if something known is spelt nearly so, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=2)
+    return f", did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
 class Transfer(StrEnum):
@@ -123,11 +133,16 @@ class TrialResult:
     reason: str | None = None  # of a failure or an early stop
 
     @property
+    def failed(self) -> bool:
+        return self.state is State.FAILED
+
+    @property
     def best(self) -> EpochMetrics | None:
-        """The epoch whose weights were kept; None if the trial failed or never finished one."""
-        if self.state is State.FAILED or not self.epochs:
+        """The epoch whose weights were kept; None if the trial failed or has no finite score."""
+        if self.state is State.FAILED:
             return None
-        return max(self.epochs, key=lambda e: e.val_f1)
+        scored = (e for e in self.epochs if math.isfinite(e.val_f1))
+        return max(scored, key=lambda e: e.val_f1, default=None)
 
     @property
     def val_f1(self) -> float | None:
@@ -139,25 +154,37 @@ class TrialResult:
         return (self.ended - self.started) * self.units
 
 
+class Observer:
+    """Is told, in the driver, what happens in a search."""
+
+    def begin(self, config: TrialConfig) -> None:
+        """A trial starts."""
+
+    def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
+        """A trial has finished an epoch."""
+
+    def end(self, result: TrialResult) -> None:
+        """A trial has ended, whichever way."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One search, fully decided: what the command line and the space's YAML say together."""
 
     name: str
-    space: Any  # spaces.Space: the validated domains
-    data: Path | None = None  # --data
-    trials: int | None = None
-    budget_s: float | None = None
-    strategy: str = "asha-tpe"
-    seed: int = 0
-    output: Path = Path("runs")
-    tracking_uri: str = ""
-    address: str | None = None
+    trials: int | None  # how many at most
+    budget_s: float | None  # wall time at most
+    strategy: str
+    seed: int
+    output: Path  # absolute
+    address: str | None = None  # of a Ray cluster; None for this machine
     cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    accept_bad_images: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
+    gpus_per_trial: float | None = None  # None: one where there is one
 
     @property
     def folder(self) -> Path:
         return self.output / self.name
+
+    def checkpoint(self, trial: str) -> Path:
+        """Where a trial keeps its best epoch's weights."""
+        return self.folder / "checkpoints" / f"{trial}.safetensors"

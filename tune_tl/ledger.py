@@ -11,24 +11,30 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from tune_tl.experiment import BadInput, EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.experiment import BadInput, Clock, EpochMetrics, Observer, State, TrialConfig, TrialResult
 
 EPOCHS_FILE = "ledger.jsonl"
 ENDS_FILE = "trials.jsonl"
 
 
-class Ledger:
+class Ledger(Observer):
     """Appends to the record of one search in `folder`, which must exist."""
 
-    def __init__(self, folder: Path) -> None:
-        self._epochs = (folder / EPOCHS_FILE).open("a", encoding="utf-8")
-        self._ends = (folder / ENDS_FILE).open("a", encoding="utf-8")
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._clock = clock
+        self._epochs = _open_whole(folder / EPOCHS_FILE)
+        self._ends = _open_whole(folder / ENDS_FILE)
 
-    def epoch(self, t: float, config: TrialConfig, metrics: EpochMetrics) -> None:
-        """Record one epoch, acknowledged `t` seconds after the search's start."""
-        row = {"t": round(t, 3), "trial": config.key, "config": config.to_dict(), **metrics.to_dict()}
+    def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
+        """Record one epoch, acknowledged now."""
+        row = {
+            "t": round(self._clock(), 3),
+            "trial": config.key,
+            "config": config.to_dict(),
+            **metrics.to_dict(),
+        }
         _append(self._epochs, row)
 
     def end(self, result: TrialResult) -> None:
@@ -75,7 +81,29 @@ def read(folder: Path) -> list[TrialResult]:
     ]
 
 
-def _append(file: Any, row: dict[str, Any]) -> None:
+def unfinished(folder: Path) -> list[TrialConfig]:
+    """The trials with acknowledged epochs that have not ended: they ran when the search was cut off."""
+    ended = {row["trial"] for row in _rows(folder / ENDS_FILE)}
+    open_ = {r["trial"]: r["config"] for r in _rows(folder / EPOCHS_FILE) if r["trial"] not in ended}
+    return [TrialConfig.from_dict(config) for config in open_.values()]
+
+
+def elapsed(folder: Path) -> float:
+    """Seconds of search on record; a resumed search counts on from here."""
+    times = [row["t"] for row in _rows(folder / EPOCHS_FILE)]
+    return max([*times, *(row["ended"] for row in _rows(folder / ENDS_FILE))], default=0.0)
+
+
+def _open_whole(path: Path) -> TextIO:
+    """Open for appending, less a torn last line that the next one would be glued to."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+    return path.open("a", encoding="utf-8")
+
+
+def _append(file: TextIO, row: dict[str, Any]) -> None:
     file.write(json.dumps(row, allow_nan=True) + "\n")
     file.flush()
     os.fsync(file.fileno())

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from tune_tl.experiment import BadInput
 
 Split = Literal["train", "val", "test"]
+Source = Literal["local", "download", "sample"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+# Fractions of a class carved for val and test where the folder itself does not say.
+CARVED: Mapping[Split, float] = {"val": 0.15, "test": 0.15}
+# The split is part of the data, not of a search: searches with different --seed stay comparable.
+SPLIT_SEED = 0
+
+_SPLIT_WORDS: dict[str, Split] = {
+    "train": "train", "training": "train", "trainset": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "testset": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,10 +41,17 @@ class Image:
     digest: str  # SHA-256 of the file's bytes, hexadecimal
 
 
+class _File(NamedTuple):
+    split: Split | None  # as the folder or the published list says
+    label: str
+    path: Path
+    digest: str
+
+
 @dataclass(frozen=True)
 class Dataset:
     name: str
-    source: Literal["local", "download", "sample"]
+    source: Source
     root: Path
     classes: tuple[str, ...]
     images: tuple[Image, ...]
@@ -35,3 +62,207 @@ class Dataset:
         """16 hex digits over every image's class, content and split, wherever the folder lies."""
         lines = sorted(f"{self.classes[i.label]}/{i.digest}/{i.split}" for i in self.images)
         return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()[:16]
+
+    def count(self, split: Split) -> int:
+        return sum(image.split == split for image in self.images)
+
+    def describe(self) -> dict[str, object]:
+        """What every output says of the dataset; `classes` is their number."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "images": len(self.images),
+            "classes": len(self.classes),
+        }
+
+    def without(self, paths: Iterable[Path]) -> Dataset:
+        """The same dataset less some files; raises BadInput if a class then has no image to split."""
+        gone = set(paths)
+        kept = replace(self, images=tuple(i for i in self.images if i.path not in gone))
+        _require_every_class(kept)
+        return kept
+
+
+def scan(
+    root: Path,
+    *,
+    name: str,
+    source: Source = "local",
+    published: Mapping[str, Split] | None = None,
+) -> Dataset:
+    """Read the folder `root` as a dataset.
+
+    Understood are `<class>/…` and `train/<class>/…` with `val/` and `test/` beside it (also
+    `training`, `valid`, `validation`, `seg_train/seg_train` and the like). `published` maps
+    `<class>/<file>` to its official split and is then followed to the letter. What is missing is
+    carved: stratified, seeded, with byte-identical copies of an image on one side.
+
+    Raises BadInput if there is no such folder, no class folder with images, one class only, or a
+    class too small to split.
+    """
+    if not root.is_dir():
+        raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
+    parts = _split_folders(root)
+    found = {split: _class_files(folder) for split, folder in parts.items()}
+    classes = tuple(sorted({label for files in found.values() for label in files}))
+    if not classes:
+        raise BadInput(
+            f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
+            "train/<class>/<image>"
+        )
+    if len(classes) == 1:
+        raise BadInput(f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two")
+
+    files = [(split, label, path) for split, by in found.items() for label, ps in by.items() for path in ps]
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool:
+        digests = list(pool.map(_digest, (path for _, _, path in files)))
+    given = [
+        _File(published[f"{label}/{path.name}"] if published else split, label, path, digest)
+        for (split, label, path), digest in zip(files, digests, strict=True)
+    ]
+    splits, notes = _assign(given)
+    index = {label: i for i, label in enumerate(classes)}
+    images = tuple(
+        Image(file.path.resolve(), index[file.label], split, file.digest)
+        for file, split in zip(given, splits, strict=True)
+        if split is not None
+    )
+    dataset = Dataset(name, source, root.resolve(), classes, images, tuple(notes))
+    _require_every_class(dataset)
+    return dataset
+
+
+def _assign(given: list[_File]) -> tuple[list[Split | None], list[str]]:
+    """The final split of every file, None for one left out, and a note for each thing done."""
+    notes: list[str] = []
+    splits = [file.split for file in given]
+    present = {s for s in splits if s}
+    if not present:
+        _carve(splits, given, None, CARVED)
+        notes.append("split by tune_tl: 70 % train, 15 % val, 15 % test, stratified")
+    elif "train" not in present:
+        raise BadInput(
+            f"{' and '.join(sorted(present))} given but no train folder; add train/<class>/<image>"
+        )
+    else:
+        notes.extend(_drop_straddling_copies(splits, given))
+        missing = {s: f for s, f in CARVED.items() if s not in present}
+        if missing:
+            _carve(splits, given, "train", missing)
+            notes.append(f"no {' or '.join(missing)} folder: carved from train, stratified")
+    return splits, notes
+
+
+def _carve(
+    splits: list[Split | None],
+    given: list[_File],
+    source: Split | None,
+    fractions: Mapping[Split, float],
+) -> None:
+    """Move whole groups of identical images of each class out of `source`, in place."""
+    # A group belongs to the class it is seen in first, so that copies under two labels stay together.
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, file in enumerate(given):
+        if splits[i] == source:
+            members[file.digest].append(i)
+    by_class: dict[str, list[list[int]]] = defaultdict(list)
+    for group in members.values():
+        by_class[given[group[0]].label].append(group)
+    for label, groups in sorted(by_class.items()):
+        if len(groups) < 1 + len(fractions):
+            raise BadInput(
+                f"class {label!r} has {len(groups)} distinct image(s), too few to split into train"
+                f"{''.join(', ' + s for s in fractions)}; add images or remove the class"
+            )
+        groups.sort(key=lambda g: given[g[0]].digest)  # by content: file names and folders do not matter
+        random.Random(SPLIT_SEED).shuffle(groups)
+        total = len(groups)
+        for split, fraction in fractions.items():
+            for group in [groups.pop() for _ in range(max(1, round(fraction * total)))]:
+                for i in group:
+                    splits[i] = split
+        for group in groups:
+            for i in group:
+                splits[i] = "train"
+
+
+def _drop_straddling_copies(splits: list[Split | None], given: list[_File]) -> list[str]:
+    """Leave out of train (then of val) every copy of an image that val or test holds, in place.
+
+    The test set stays as given: it is what published figures were measured on.
+    """
+    rank = {"train": 0, "val": 1, "test": 2}
+    keeper: dict[str, int] = {}
+    for split, file in zip(splits, given, strict=True):
+        if split:
+            keeper[file.digest] = max(keeper.get(file.digest, 0), rank[split])
+    dropped: Counter[str] = Counter()
+    for i, file in enumerate(given):
+        split = splits[i]
+        if split and rank[split] < keeper[file.digest]:
+            splits[i] = None
+            dropped[split] += 1
+    return [f"{n} left out of {split}: copies of val or test images" for split, n in dropped.items()]
+
+
+def _split_folders(root: Path) -> dict[Split | None, Path]:
+    """The folders that hold class folders, by split; `{None: folder}` where nothing is split."""
+    folders = _subfolders(root)
+    named: dict[Split | None, Path] = {}
+    for folder in folders:
+        words = re.split(r"[^a-z]+", folder.name.lower())
+        split = next((_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS), None)
+        # `train` beside no other split may be a class of locomotives: it must hold folders itself.
+        if split and _subfolders(folder):
+            if split in named:
+                raise BadInput(
+                    f"{named[split].name!r} and {folder.name!r} in {str(root)!r} both look like {split}"
+                )
+            named[split] = folder
+    others = [f for f in folders if f not in named.values() and _subfolders(f)]
+    if named and "train" not in named and len(others) == 1:
+        named["train"] = others[0]  # such as simpsons_dataset beside kaggle_simpson_testset
+    if named:
+        return {split: _descend(folder) for split, folder in named.items()}
+    if len(folders) == 1 and not _images(root) and _subfolders(folders[0]):
+        return _split_folders(folders[0])
+    return {None: root}
+
+
+def _descend(folder: Path) -> Path:
+    """Through doubled folders such as `seg_train/seg_train` to the one that holds the classes."""
+    inner = _subfolders(folder)
+    if len(inner) == 1 and not _images(folder) and _subfolders(inner[0]) and not _images(inner[0]):
+        return _descend(inner[0])
+    return folder
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    classes = {sub.name: sorted(_images(sub, recursive=True)) for sub in _subfolders(folder)}
+    return {label: files for label, files in classes.items() if files}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+
+
+def _images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{str(path)!r} cannot be read ({error.strerror}); mend or remove it") from None
+
+
+def _require_every_class(dataset: Dataset) -> None:
+    for split in ("train", "val"):
+        held = {image.label for image in dataset.images if image.split == split}
+        for label, name in enumerate(dataset.classes):
+            if label not in held:
+                raise BadInput(f"class {name!r} has no image in {split}; add images or remove the class")

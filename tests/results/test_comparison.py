@@ -1,0 +1,88 @@
+"""Which transfer strategy, backbone or search did best, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tune_tl.experiment import State, TrialResult
+from tune_tl.results import runs
+from tune_tl.results.comparison import By, compare, compare_searches
+from tune_tl.results.ranking import About, Leaderboard, score
+
+Trial = Callable[..., TrialResult]
+
+
+@pytest.fixture
+def board(trial: Trial) -> Leaderboard:
+    results = [
+        trial([0.70], unfreeze=0),
+        trial([0.80], unfreeze=0, seed=1),
+        trial([0.60], unfreeze=0, backbone="resnet18"),
+        trial([0.90], unfreeze=2),
+        trial([0.95], unfreeze=2, seed=1, state=State.FAILED, reason="out of memory"),
+        trial([0.95], unfreeze="all", state=State.FAILED, reason="out of memory"),
+    ]
+    return Leaderboard.of(results, {results[3].trial: score([0, 1], [0, 1], ["cat", "dog"])})
+
+
+def test_strategies_are_compared_and_then_their_backbones(board: Leaderboard) -> None:
+    groups = compare(board, By.STRATEGY)
+    assert [(g.label, g.part) for g in groups] == [
+        *(("partial", ""), ("partial", "mobilenet_v2")),
+        *(
+            ("feature-extraction", ""),
+            ("feature-extraction", "mobilenet_v2"),
+            ("feature-extraction", "resnet18"),
+        ),
+        *(("full", ""), ("full", "mobilenet_v2")),
+    ]
+    frozen = groups[2]
+    assert (frozen.trials, frozen.best, frozen.median) == (3, 0.80, 0.70)
+    assert groups[3].median == pytest.approx(0.75)
+
+
+def test_failures_cost_but_never_score(board: Leaderboard) -> None:
+    partial, *_, full, _ = compare(board, By.STRATEGY)
+    assert (partial.trials, partial.unranked, partial.best) == (2, 1, 0.90)
+    assert partial.cost == {"core-s": 12.0}
+    assert (full.trials, full.unranked, full.best, full.median, full.trial) == (1, 1, None, None, None)
+
+
+def test_only_finalists_show_a_test_score(board: Leaderboard) -> None:
+    assert [(g.label, g.test.f1) for g in compare(board, By.STRATEGY) if g.test] == [("partial", 1.0)] * 2
+
+
+def test_backbones_are_compared_and_then_their_strategies(board: Leaderboard) -> None:
+    assert [(g.label, g.part) for g in compare(board, By.BACKBONE)] == [
+        ("mobilenet_v2", ""),
+        *(("mobilenet_v2", part) for part in ("partial", "feature-extraction", "full")),
+        *(("resnet18", ""), ("resnet18", "feature-extraction")),
+    ]
+
+
+def test_gpu_and_core_seconds_are_not_added_up(trial: Trial) -> None:
+    on_gpu = replace(trial([0.5], seed=1), resource="gpu", units=2.0)
+    assert compare(Leaderboard.of([trial([0.5]), on_gpu], {}), By.STRATEGY)[0].cost == {
+        "core-s": 6.0,
+        "GPU-s": 12.0,
+    }
+
+
+def test_searches_are_compared_within_their_dataset(trial: Trial) -> None:
+    def of(name: str, data: str, f1: float) -> Leaderboard:
+        return Leaderboard.of([trial([f1])], {}, About(name, "asha-tpe", dataset={"fingerprint": data}))
+
+    groups = compare_searches([of("a", "pets", 0.5), of("b", "cars", 0.9), of("c", "pets", 0.7)])
+    assert [(g.label, g.part) for g in groups] == [("c", "asha-tpe"), ("a", "asha-tpe"), ("b", "asha-tpe")]
+
+
+def test_a_whole_search_adds_up(tmp_path: Path, search: Callable[..., Path]) -> None:
+    board = runs.load(search(tmp_path, trials=20))
+    for by in (By.STRATEGY, By.BACKBONE):
+        groups = compare(board, by)
+        assert sum(g.trials for g in groups if not g.part) == sum(g.trials for g in groups if g.part) == 20
+        assert max(g.best or 0 for g in groups) == board.rows[0].val_f1

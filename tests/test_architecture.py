@@ -1,0 +1,178 @@
+"""The shape of the house: who may import whom, what lies at the root, and doors that open at once.
+
+The imports are read from the source, those inside functions and under TYPE_CHECKING included.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "tune_tl"
+
+DOORS = frozenset({"search", "leaderboard", "audit", "promote", "predict", "app"})
+# One line a room, from the bottom up: what it may import besides itself. Doors may import everything.
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "experiment": frozenset(),
+    "ledger": frozenset({"experiment"}),
+    "data": frozenset({"experiment"}),
+    "training": frozenset({"experiment", "data"}),
+    "tracking": frozenset({"experiment", "ledger"}),
+    "spaces": frozenset({"experiment", "data", "training"}),
+    "results": frozenset({"experiment", "ledger", "data", "training", "spaces"}),
+    "tuning": frozenset({"experiment", "ledger", "data", "training", "tracking", "spaces"}),
+    "preflight": frozenset({"experiment", "ledger", "data", "training", "tracking", "spaces"}),
+}
+ONLY_IN = {"ray": "tuning", "mlflow": "tracking"}
+TOO_SLOW_FOR_HELP = {"torch", "torchvision", "timm", "ray", "mlflow"}
+
+AT_THE_ROOT = {
+    "tune_tl",
+    "search_spaces",
+    "tests",
+    "benchmarks",
+    "pyproject.toml",
+    "README.md",
+    "cluster.yaml",
+}
+AT_THE_ROOT |= {"LICENSE", "CHANGELOG.md"}  # and what begins with a dot
+
+MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
+
+
+def room(module: str) -> str:
+    """`tune_tl.data.folder` -> `data`; the package itself is the empty room."""
+    return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Every module that the source imports, wherever in it, by absolute name; `package` holds the source."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                base = ".".join([*above, *([module] if module else [])])
+                # `from tune_tl import data` imports a module, by a name that only the alias knows.
+                yield from (f"{base}.{alias.name}" for alias in names) if base == PACKAGE else [base]
+            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]):
+                if ast.unparse(func).rpartition(".")[2] in {"import_module", "__import__"}:
+                    yield name
+
+
+def breaches(source: str, module: str, package: str) -> list[str]:
+    """What the module imports although its room may not."""
+    here = room(module)
+    found = []
+    for imported in imports(source, package):
+        top = imported.partition(".")[0]
+        if top in ONLY_IN and here != ONLY_IN[top]:
+            found.append(f"{module} imports {imported}, which belongs to {ONLY_IN[top]}/")
+        if top == PACKAGE and here in MAY_IMPORT:
+            there = room(imported)
+            if there in MAY_IMPORT.keys() | DOORS and there not in MAY_IMPORT[here] | {here}:
+                found.append(f"{module} imports {imported}; {here} may import {sorted(MAY_IMPORT[here])}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_run_one_way(path: Path) -> None:
+    module = module_name(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    assert breaches(path.read_text(), module, package) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_every_module_has_a_room_in_the_house(path: Path) -> None:
+    assert room(module_name(path)) in DOORS | MAY_IMPORT.keys() | {""}
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tune_tl.search", "import ray"),
+        ("tune_tl.search", "def run():\n    from ray import tune"),
+        ("tune_tl.training.trainer", "def log():\n    import mlflow.pytorch"),
+        ("tune_tl.tuning.tuner", "import importlib\nimportlib.import_module('mlflow')"),
+        ("tune_tl.results.report", "from tune_tl.tuning.tuner import run"),
+        ("tune_tl.results.report", "from tune_tl import tracking"),
+        ("tune_tl.data.folder", "from ..training import augment"),
+        ("tune_tl.data.folder", "from .. import spaces"),
+        ("tune_tl.training.model", "if TYPE_CHECKING:\n    import tune_tl.tuning.trial"),
+        ("tune_tl.experiment", "from . import ledger"),
+        ("tune_tl.tuning.tuner", "from tune_tl import search"),
+    ],
+)
+def test_an_import_that_runs_the_wrong_way_is_found(module: str, source: str) -> None:
+    assert len(breaches(source, module, module.rpartition(".")[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tune_tl.tuning.tuner", "from ray import tune\nfrom tune_tl.training import trainer"),
+        ("tune_tl.tracking.tracker", "import mlflow\nfrom tune_tl.ledger import Ledger"),
+        ("tune_tl.data.folder", "from . import store\nfrom ..experiment import BadInput"),
+        ("tune_tl.search", "from tune_tl import __version__, preflight"),
+        ("tune_tl.training.model", "import rayon, mlflower"),
+    ],
+)
+def test_an_import_that_runs_the_right_way_is_not(module: str, source: str) -> None:
+    assert breaches(source, module, module.rpartition(".")[0]) == []
+
+
+def test_no_file_is_named_for_nothing_in_particular() -> None:
+    named = {
+        path.stem for folder in (PACKAGE, "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    }
+    assert not {
+        name for name in named if name.strip("_") in {"util", "utils", "helper", "helpers", "manager"}
+    }
+
+
+def test_the_root_holds_what_the_design_lists() -> None:
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line]
+    found = {
+        entry.name
+        for entry in ROOT.iterdir()
+        if not entry.name.startswith(".") and not any(fnmatch(entry.name, pattern) for pattern in ignored)
+    }
+    assert found <= AT_THE_ROOT
+
+
+# `app` has no --help of its own: streamlit opens it.
+HELPFUL = sorted(door for door in DOORS - {"app"} if (ROOT / PACKAGE / f"{door}.py").exists())
+
+
+@pytest.mark.parametrize("door", HELPFUL)
+def test_help_comes_at_once(door: str) -> None:
+    """Torch alone takes seconds to import: a door may do it after the arguments are known to be good."""
+    code = (
+        "import json, runpy, sys\n"
+        "sys.argv[1:] = ['--help']\n"
+        "try:\n"
+        f"    runpy.run_module('{PACKAGE}.{door}', run_name='__main__')\n"
+        "except SystemExit as exit:\n"
+        "    print(json.dumps([exit.code or 0, sorted({name.partition('.')[0] for name in sys.modules})]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    status, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert status == 0
+    assert "usage:" in done.stdout.lower()
+    assert TOO_SLOW_FOR_HELP.isdisjoint(loaded)

@@ -1,0 +1,129 @@
+"""A small search to track, and real MLflow servers on the loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.tracking.tracker import Search, Tracker
+
+CLASSES = ("glass", "pa/per", "Pa:per")
+BEST_F1S = (0.71, 0.93, 0.52, 0.84, 0.65)  # of the five trials
+
+
+class Example:
+    """Trials whose best epoch is the second of three, so that the last one is never the score."""
+
+    @staticmethod
+    def config(index: int) -> TrialConfig:
+        return TrialConfig("mobilenet_v2", unfreeze=index if index < 4 else "all", body_lr=1e-4)
+
+    @staticmethod
+    def epoch(number: int, best: float) -> EpochMetrics:
+        f1 = round(best - 0.05 * abs(number - 2), 4)
+        return EpochMetrics(number, 1 / number, 2 / number, f1, f1, (f1, f1 / 2, 0.0), 120.0, 1.5)
+
+    @classmethod
+    def result(
+        cls, index: int, state: State = State.COMPLETED, epochs: int = 3, reason: str | None = None
+    ) -> TrialResult:
+        config = cls.config(index)
+        seen = tuple(cls.epoch(e, BEST_F1S[index]) for e in range(1, epochs + 1))
+        return TrialResult(config.key, config, state, seen, started=1.0, ended=5.5, units=2.0, reason=reason)
+
+    @staticmethod
+    def search(folder: Path) -> Search:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Search(
+            name=folder.name,
+            folder=folder,
+            strategy="asha-tpe",
+            dataset="trash",
+            data_source="local",
+            classes=CLASSES,
+            settings={"seed": 7, "budget_s": 600.0},
+            versions={"torch": "2.14"},
+        )
+
+    @classmethod
+    def track(cls, tracker: Tracker, result: TrialResult) -> None:
+        for metrics in result.epochs:
+            tracker.epoch(result.config, metrics)
+        tracker.end(result)
+
+
+@pytest.fixture(scope="session")
+def example() -> type[Example]:
+    return Example
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return _free_port
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    return _wait_until
+
+
+@pytest.fixture(scope="session")
+def mlflow_ui() -> Callable[..., object]:
+    """`with mlflow_ui(folder) as address:` runs `mlflow ui` as a user would, in that folder."""
+    return _mlflow_ui
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+@contextmanager
+def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
+    port = port or _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [*command, "--workers", "1", *arguments],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=os.environ | quiet,
+            start_new_session=True,  # its workers end with it, and nobody else's
+        )
+    try:
+        _wait_until(lambda: server.poll() is not None or _answers(address))
+        assert server.poll() is None, (folder / "server.log").read_text()
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=1):
+            return True
+    except OSError:
+        return False

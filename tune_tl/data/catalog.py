@@ -1,0 +1,226 @@
+"""The named datasets, and where one is to be had: the user's folder, the cache, the network, a drawing."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_tl.data import verified
+from tune_tl.data.download import Unavailable
+from tune_tl.data.folder import Source, Split
+from tune_tl.data.verified import cache_dir, content_fingerprint, images_under
+from tune_tl.experiment import BadInput
+
+__all__ = ["CATALOG", "Entry", "Resolved", "SplitList", "cache_dir", "content_fingerprint",
+           "published_split", "resolve", "sample_banner"]  # fmt: skip
+
+DATA_VARIABLE = "TUNE_TL_DATA"
+_WAY_OUT = "restore the published files, or remove the lists to have tune_tl make the split"
+
+
+@dataclass(frozen=True)
+class SplitList:
+    """A published text file that puts images in one split: a line each, `<file> <label number>`."""
+
+    split: Split
+    file: str
+    urls: tuple[str, ...]  # tried in this order
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named dataset. Adding one to `CATALOG` is all it takes."""
+
+    name: str
+    title: str
+    licence: str
+    homepage: str
+    urls: tuple[str, ...]  # of one zip, tried in this order
+    folder: str  # inside the zip, holding the class folders
+    images: int
+    fingerprint: str  # content_fingerprint() of that folder
+    labels: tuple[str, ...] = ()  # classes of the label numbers 1, 2, … in the split lists
+    lists: tuple[SplitList, ...] = ()
+
+
+def _trashnet_list(split: Split, sha256: str) -> SplitList:
+    file = f"one-indexed-files-notrash_{split}.txt"
+    home = "https://raw.githubusercontent.com/garythung/trashnet"
+    # The commit first: a branch may come to hold another shuffle, the checksum then refuses it.
+    refs = ("dcc3071376fcd62b07cead020ddfdd112adfac44", "master")
+    return SplitList(split, file, tuple(f"{home}/{ref}/data/{file}" for ref in refs), sha256)
+
+
+CATALOG: Mapping[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            name="garbage",
+            title="TrashNet (Thung & Yang 2016)",
+            licence="MIT",
+            homepage="https://github.com/garythung/trashnet",
+            urls=("https://huggingface.co/datasets/garythung/trashnet/resolve/main/dataset-resized.zip",),
+            folder="dataset-resized",
+            images=2527,
+            fingerprint="73cfe75b6a3e1bf1",
+            labels=("glass", "paper", "cardboard", "plastic", "metal", "trash"),
+            lists=(
+                _trashnet_list("train", "420971a4248b42b07a741ef277059d92ded0c559cae8960c6a488e9c316ff789"),
+                _trashnet_list("val", "a6c01936e4a4adce41e8da776db39b366d1db46acf07f63215bbe24709081340"),
+                _trashnet_list("test", "a8cc4e520e4676c6e1bd6346d51a101f80e468763a36f2818ed4e32abb05bb79"),
+            ),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a dataset's class folders are on this machine, and why it is these."""
+
+    root: Path  # absolute
+    source: Source
+    entry: Entry | None  # None for a folder that no entry describes
+    why: str  # one line; for a sample, why the real images could not be had
+
+
+def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry] = CATALOG) -> Resolved:
+    """Find the dataset `name`: `data`, `$TUNE_TL_DATA/<name>`, the cache, a download, else a drawn sample.
+
+    Raises BadInput if `data` or `$TUNE_TL_DATA` is no folder, if no dataset has that name, and if
+    the cache folder cannot be written.
+    """
+    entry = catalog.get(name)
+    if data is not None:
+        if not data.expanduser().is_dir():
+            raise BadInput(f"--data {str(data)!r} is no folder; give it a folder of class folders")
+        return _local(data.expanduser(), entry, "given by --data")
+    if shelf := os.environ.get(DATA_VARIABLE):
+        place = Path(shelf).expanduser()
+        if not place.is_dir():
+            raise BadInput(f"${DATA_VARIABLE} is {shelf!r}, which is no folder; correct or unset it")
+        if (place / name).is_dir():
+            return _local(place / name, entry, f"found in ${DATA_VARIABLE}")
+    if entry is None:
+        near = difflib.get_close_matches(name, catalog, n=1)
+        raise BadInput(
+            f"no dataset is named {name!r}{f', did you mean {near[0]!r}' if near else ''}; known: "
+            f"{', '.join(sorted(catalog))}; for your own images give --data DIR"
+        )
+    try:
+        return _downloaded(entry) or _obtain(entry)
+    except OSError as error:
+        raise BadInput(
+            f"the cache folder {str(cache_dir())!r} cannot be used ({error.strerror or error}); set "
+            "XDG_CACHE_HOME to one that can be written, or give --data DIR"
+        ) from error
+
+
+def published_split(entry: Entry, root: Path) -> dict[str, Split] | None:
+    """The official split, `<class>/<file>` to train, val or test; None if none is published or there.
+
+    The lists are looked for in `root`, the folder of class folders, and beside it. Raises BadInput,
+    naming list and line, unless they put each image of `root` in exactly one split, under its class.
+    """
+    places = [place for place in (root, root.parent) if any((place / w.file).is_file() for w in entry.lists)]
+    if not places:
+        return None
+    place, images = places[0], set(images_under(root))
+    split: dict[str, Split] = {}
+    for wanted in entry.lists:
+        path = place / wanted.file
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path} cannot be read ({error}); {_WAY_OUT}") from None
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                image = _listed_image(line, entry.labels, images)
+                if image in split:
+                    raise ValueError(f"{image} is listed before, as {split[image]}")
+            except ValueError as error:
+                raise BadInput(f"{path}, line {number}: {error}; {_WAY_OUT}") from None
+            split[image] = wanted.split
+    if unlisted := sorted(images - set(split)):
+        files = ", ".join(wanted.file for wanted in entry.lists)
+        raise BadInput(f"{root / unlisted[0]} is in none of {files} ({len(unlisted)} like it); {_WAY_OUT}")
+    return split
+
+
+def _listed_image(line: str, labels: tuple[str, ...], images: set[str]) -> str:
+    """`paper70.jpg 2` -> `paper/paper70.jpg`. Raises ValueError saying what is wrong with the line."""
+    file, _, label = line.strip().rpartition(" ")
+    if not file or not label.isdecimal() or not 1 <= int(label) <= len(labels):
+        raise ValueError(f"{line!r} is not '<file> <label>' with a label of 1 to {len(labels)}")
+    image = f"{labels[int(label) - 1]}/{file.strip()}"
+    if image not in images:
+        elsewhere = [f"{name}/{file.strip()}" for name in labels if f"{name}/{file.strip()}" in images]
+        raise ValueError(
+            f"label {label} is {labels[int(label) - 1]!r}, but the folder holds {elsewhere[0]}"
+            if elsewhere
+            else f"there is no image {image}"
+        )
+    return image
+
+
+def sample_banner(resolved: Resolved) -> str:
+    """What must be seen before anything is searched on drawn images; empty for real ones."""
+    entry = resolved.entry
+    if resolved.source != "sample" or entry is None:
+        return ""
+    rule = "!" * 88
+    return f"""{rule}
+!!  THESE ARE DRAWN IMAGES, NOT PHOTOGRAPHS. What is found on them says nothing about
+!!  {entry.title}, whose {entry.images:,} images could not be had:
+!!      {resolved.why}
+!!  To search on the real ones, download
+!!      {entry.urls[0]}
+!!  ({entry.licence}; {entry.homepage}), unpack it and give the folder
+!!  as --data DIR, or put it at ${DATA_VARIABLE}/{entry.name}
+{rule}"""
+
+
+def _local(folder: Path, entry: Entry | None, why: str) -> Resolved:
+    inner = folder / entry.folder if entry else folder  # unpacked as it was published
+    return Resolved((inner if inner.is_dir() else folder).absolute(), "local", entry, why)
+
+
+def _downloaded(entry: Entry) -> Resolved | None:
+    found = verified.cached(entry)
+    return Resolved(found[0], "download", entry, found[1]) if found else None
+
+
+def _obtain(entry: Entry) -> Resolved:
+    """The dataset from the network, else the sample, by one process at a time."""
+    from filelock import FileLock
+
+    lock = cache_dir() / "datasets" / f"{entry.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        if ready := _downloaded(entry):  # by the process that held the lock
+            return ready
+        try:
+            root, why = verified.download(entry)
+        except Unavailable as error:
+            return Resolved(_sample(entry.name), "sample", entry, str(error))
+        return Resolved(root, "download", entry, why)
+
+
+def _sample(name: str) -> Path:
+    """The drawn images' folder; another one as soon as they are drawn by other code."""
+    from tune_tl.data import sample
+
+    version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:8]
+    folder = cache_dir() / "samples" / f"{name}-{version}"
+    if not folder.is_dir():
+        print(f"drawing sample images into {folder}, once", file=sys.stderr)
+        sample.draw(folder)
+    return folder

@@ -1,0 +1,189 @@
+"""Decode once: every image of a dataset, at one size, in one memory-mapped file of bytes.
+
+All trials on a machine read the same pages, so an image is decoded once for a dataset and size and
+not once an epoch and trial. Images are squeezed to a square: nothing at the borders is cut away, and
+a network sees the same squeeze in training and in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from tune_tl.data.catalog import cache_dir
+from tune_tl.data.folder import Dataset, Split
+from tune_tl.experiment import BadInput
+
+VERSION = 1  # of what a byte in the file means; part of its name
+MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
+MARGIN = 1 << 30  # bytes of disk left free
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset's pixels and labels at one size, ready for indexing."""
+
+    pixels: npt.NDArray[np.uint8]  # (rows, size, size, 3), memory-mapped, read-only
+    rows: dict[Split, npt.NDArray[np.int64]]  # of `pixels`, an entry an image
+    labels: dict[Split, npt.NDArray[np.int64]]
+    classes: tuple[str, ...]
+
+
+def open_images(dataset: Dataset, size: int) -> Images:
+    """The store of `dataset` at `size` pixels a side, built first if this machine has none.
+
+    Raises BadInput if an image cannot be decoded (`ensure` lists them beforehand).
+    """
+    if bad := ensure(dataset, [size]):
+        path, reason = next(iter(bad.items()))
+        raise BadInput(f"{str(path)!r} cannot be decoded ({reason})")
+    digests = _digests(dataset)
+    shape = (len(digests), size, size, 3)
+    pixels = np.memmap(_file(digests, size), dtype=np.uint8, mode="r", shape=shape)
+    row = {digest: i for i, digest in enumerate(digests)}
+    rows: dict[Split, npt.NDArray[np.int64]] = {}
+    labels: dict[Split, npt.NDArray[np.int64]] = {}
+    for split in ("train", "val", "test"):
+        mine = [image for image in dataset.images if image.split == split]
+        rows[split] = np.array([row[image.digest] for image in mine], dtype=np.int64)
+        labels[split] = np.array([image.label for image in mine], dtype=np.int64)
+    return Images(pixels, rows, labels, dataset.classes)
+
+
+def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = None) -> dict[Path, str]:
+    """Build what is missing of the stores of `dataset` at `sizes`, decoding each image once.
+
+    Returns the images that cannot be decoded, with the reason of each; then nothing is built. One
+    process builds, others wait for it; a killed build leaves nothing that is taken for a store.
+    Raises BadInput if the disk has no room.
+    """
+    from filelock import FileLock
+
+    digests = _digests(dataset)
+    paths = {image.digest: image.path for image in dataset.images}
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    known_bad = _file(digests, 0).with_suffix(".bad.json")
+    with FileLock(_file(digests, 0).with_suffix(".lock")):
+        if known_bad.exists():
+            return {paths[digest]: reason for digest, reason in json.loads(known_bad.read_text()).items()}
+        missing = [size for size in sorted(set(sizes)) if not _file(digests, size).exists()]
+        if not missing:
+            return {}
+        _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
+        bad = _build(digests, paths, missing, progress)
+        if bad:
+            _write(known_bad, json.dumps(bad).encode())
+        return {paths[digest]: reason for digest, reason in bad.items()}
+
+
+def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    """The image at each size, (size, size, 3) RGB; turned upright by its EXIF tag.
+
+    Raises ValueError with a short reason if the file is no whole image.
+    """
+    try:
+        with Pillow.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, above {MAX_PIXELS // 10**6} million")
+            # JPEG decodes at a fraction of its size for a fraction of the cost; twice leaves detail.
+            image.draft("RGB", (2 * max(sizes), 2 * max(sizes)))
+            image.load()
+            upright = _rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        raise ValueError("empty file" if empty else _short(error)) from None
+    return [
+        np.asarray(upright.resize((size, size), Pillow.Resampling.BILINEAR), dtype=np.uint8) for size in sizes
+    ]
+
+
+def _rgb(image: Pillow.Image) -> Pillow.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0  # convert() would clip 16 bits to white
+        image = Pillow.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        white = Pillow.new("RGBA", clear.size, "white")
+        image = Pillow.alpha_composite(white, clear)
+    return image.convert("RGB")
+
+
+def _build(
+    digests: Sequence[str], paths: dict[str, Path], sizes: Sequence[int], progress: Progress | None
+) -> dict[str, str]:
+    bad: dict[str, str] = {}
+    parts = {size: _file(digests, size).with_suffix(f".part{os.getpid()}") for size in sizes}
+    arrays = {
+        size: np.memmap(part, dtype=np.uint8, mode="w+", shape=(len(digests), size, size, 3))
+        for size, part in parts.items()
+    }
+
+    def fill(row: int) -> None:
+        try:
+            for size, pixels in zip(sizes, decode(paths[digests[row]], sizes), strict=True):
+                arrays[size][row] = pixels
+        except ValueError as error:
+            bad[digests[row]] = str(error)
+
+    try:
+        # Pillow lets go of the interpreter lock while it decodes and resizes.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for done, _ in enumerate(pool.map(fill, range(len(digests))), 1):
+                if progress:
+                    progress(done, len(digests))
+        if not bad:
+            for size, part in parts.items():
+                arrays[size].flush()
+                part.rename(_file(digests, size))
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    return bad
+
+
+def _digests(dataset: Dataset) -> list[str]:
+    return sorted({image.digest for image in dataset.images})
+
+
+def _file(digests: Sequence[str], size: int) -> Path:
+    key = hashlib.sha256("\n".join([f"v{VERSION}", *digests]).encode()).hexdigest()[:16]
+    return _folder() / f"{key}-{size}.u8"
+
+
+def _folder() -> Path:
+    return cache_dir() / "decoded"
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + MARGIN > free:
+        raise BadInput(
+            f"decoded images need {needed / 1e9:.1f} GB in {folder}, but {free / 1e9:.1f} GB are free; "
+            "make room or point XDG_CACHE_HOME to another disk"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_suffix(f".part{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return "no image in a known format" if text.startswith("cannot identify") else text

@@ -1,0 +1,125 @@
+"""What a person sees while a search runs: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
+
+LINE_EVERY_S = 20.0  # off a terminal: a line at most this often, and for each new best
+
+
+class Display(Observer):
+    """Observes a search and shows running and finished trials, the best so far and the time left."""
+
+    def __init__(self, experiment: Experiment, console: Console, clock: Clock, done: int) -> None:
+        self._experiment = experiment
+        self._console = console
+        self._clock = clock
+        self._running: dict[str, tuple[TrialConfig, EpochMetrics | None]] = {}
+        self._done = done  # trials that an earlier run finished count
+        self._failed = 0
+        self._best: tuple[float, TrialConfig, int] | None = None
+        self._line_at = 0.0
+        self._lock = threading.Lock()  # the panel is drawn in rich's thread
+        self._live = Live(
+            get_renderable=self._panel,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+        )
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the panel away."""
+        self._live.stop()
+
+    def begin(self, config: TrialConfig) -> None:
+        with self._lock:
+            self._running[config.key] = (config, None)
+
+    def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
+        better = self._best is None or metrics.val_f1 > self._best[0]
+        with self._lock:
+            self._running[config.key] = (config, metrics)
+            if better:
+                self._best = (metrics.val_f1, config, metrics.epoch)
+        self._line(better)
+
+    def end(self, result: TrialResult) -> None:
+        with self._lock:
+            self._running.pop(result.trial, None)
+            self._done += 1
+            self._failed += result.state is State.FAILED
+        if result.state is State.FAILED:
+            self._console.print(f"trial {result.trial} failed: {result.reason}", style="red", highlight=False)
+        self._line(False)
+
+    def _line(self, now: bool) -> None:
+        t = self._clock()
+        if self._console.is_terminal or not (now or t - self._line_at >= LINE_EVERY_S):
+            return
+        self._line_at = t
+        self._console.print(self._progress(), highlight=False, soft_wrap=True)
+
+    def _progress(self) -> str:
+        t = self._clock()
+        experiment = self._experiment
+        of = f" of {experiment.trials}" if experiment.trials else ""
+        parts = [_duration(t), f"{self._done}{of} trials done", f"{len(self._running)} running"]
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        if self._best:
+            f1, config, epoch = self._best
+            parts.append(f"best val F1 {f1:.3f} ({describe(config)}, epoch {epoch})")
+        if experiment.budget_s is not None:
+            parts.append(f"{_duration(max(0.0, experiment.budget_s - t))} left")
+        return " · ".join(parts)
+
+    def _panel(self) -> Group:
+        with self._lock:
+            table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+            for title in ("running", "epoch", "val F1", "train loss", "images/s"):
+                table.add_column(title, justify="left" if title == "running" else "right")
+            for config, metrics in self._running.values():
+                numbers = (
+                    (f"{metrics.val_f1:.3f}", f"{metrics.train_loss:.3f}", f"{metrics.images_per_s:.0f}")
+                    if metrics
+                    else ("", "", "")
+                )
+                table.add_row(
+                    describe(config), f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers
+                )
+            return Group(self._bar(), Text(self._progress()), table)
+
+    def _bar(self) -> ProgressBar:
+        experiment = self._experiment
+        shares = [self._clock() / experiment.budget_s] if experiment.budget_s else []
+        shares += [self._done / experiment.trials] if experiment.trials else []
+        return ProgressBar(total=1.0, completed=min(1.0, max(shares, default=0.0)), width=60)
+
+
+def describe(config: TrialConfig) -> str:
+    """A trial in a few words: `mobilenet_v2, 3 stages unfrozen, light`."""
+    depth = {0: "frozen", 1: "1 stage unfrozen", "all": "all unfrozen"}
+    unfrozen = depth.get(config.unfreeze, f"{config.unfreeze} stages unfrozen")
+    return f"{config.backbone}, {unfrozen}, {config.augment}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}:{rest:02d}"

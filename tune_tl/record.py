@@ -1,0 +1,141 @@
+"""Everything that is written down about a search while it runs, and the conclusion drawn from it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_tl import ledger, run_folder
+from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer, TrialResult
+from tune_tl.preflight import Ready
+from tune_tl.results import report, runs
+from tune_tl.results.ranking import Leaderboard, finalists
+from tune_tl.tracking.store import how_to_open
+from tune_tl.tracking.tensorboard import EventFiles
+from tune_tl.tracking.tracker import Findings, Search, Tracker
+
+SHOWN = 10  # trials in the terminal at the end; the page has all
+
+
+class Record(contextlib.ExitStack):
+    """The ledger first, then what can be made from it: kept weights, MLflow, TensorBoard."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        ready: Ready,
+        past: Sequence[TrialResult],
+        tracking_uri: str,
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self.experiment, self.ready, self.clock = experiment, ready, clock
+        self._uri = tracking_uri
+        self._tracker = Tracker(tracking_uri, ready.space.name)
+        self._tracker.start(_described(experiment, ready))
+        self.callback(self._tracker.close)
+        for result in past:
+            self._tracker.end(result)
+        book = ledger.Ledger(experiment.folder, clock)
+        self.callback(book.close)
+        self._events = EventFiles(experiment.folder / "tensorboard")
+        kept = run_folder.KeptWeights(experiment.checkpoint, past)
+        self.observers: tuple[Observer, ...] = (book, kept, self._tracker, self._events)
+
+    def conclude(self, console: Console) -> int:
+        """Score the finalists on test, write and show the leaderboard; the program's exit code."""
+        folder = self.experiment.folder
+        results = ledger.read(folder)
+        with console.status("scoring the finalists on the test images"):
+            from tune_tl.results.finals import score_finalists  # torch
+
+            final = finalists(results)
+            scores = score_finalists(
+                final, self.ready.dataset, self.ready.pretrained, self.experiment.checkpoint
+            )
+            best = final[0] if final else None
+            test = scores[best.trial] if best else None
+            facts = {
+                "champion": best and best.trial,
+                VAL_F1: best and best.val_f1,
+                TEST_F1: test and test.f1,
+                f"{TEST_F1}_ci": test and list(test.ci),
+                "config": best and best.config.to_dict(),
+                "trials": len(results),
+                "failed": sum(r.failed for r in results),
+                "wall_s": round(self.clock(), 1),
+                "dataset": self.ready.dataset.describe(),
+                "class_names": list(self.ready.dataset.classes),
+                "versions": run_folder.versions(),
+                "test_scores": {trial: score.to_dict() for trial, score in scores.items()},
+            }
+            run_folder.write_json(folder / runs.RESULT_FILE, facts)
+            board = runs.load(folder)
+            files = report.write(folder, board)
+        self._tracker.finish(_findings(board, files))
+        console.print(report.text(board, top=SHOWN))
+        if not best:
+            first = next(
+                (r.reason for r in results if r.failed), "the budget ended before the first epoch did"
+            )
+            console.print(f"no trial finished: {first}", style="bold red")
+            return 1
+        self._tracker.close()
+        self._say_where(console)
+        return 0
+
+    def _say_where(self, console: Console) -> None:
+        folder = _short(self.experiment.folder)
+        rows = [
+            ("page", f"{folder}/leaderboard.html"),
+            ("MLflow", self._tracker.problem or how_to_open(self._uri)),
+            (
+                "TensorBoard",
+                self._events.problem or f"tensorboard --logdir {shlex.quote(f'{folder}/tensorboard')}",
+            ),
+        ]
+        for label, text in rows:
+            console.print(f"[bold]{label:12}[/bold]{text}", soft_wrap=True)
+
+
+def _described(experiment: Experiment, ready: Ready) -> Search:
+    settings = {
+        "seed": experiment.seed,
+        "trials": experiment.trials,
+        "budget_s": experiment.budget_s,
+        "epochs": ready.space.epochs,
+        "left_out": ", ".join(ready.missing) or None,
+    }
+    return Search(
+        name=experiment.name,
+        folder=experiment.folder,
+        strategy=experiment.strategy,
+        dataset=ready.dataset.name,
+        data_source=ready.dataset.source,
+        classes=ready.dataset.classes,
+        settings={key: value for key, value in settings.items() if value is not None},
+        versions=run_folder.versions(),
+    )
+
+
+def _findings(board: Leaderboard, files: Sequence[Path]) -> Findings:
+    champion = board.champion
+    metrics = {}
+    if champion:
+        metrics = {VAL_F1: champion.val_f1} | ({TEST_F1: champion.test.f1} if champion.test else {})
+    return Findings(
+        metrics=metrics,
+        tags={"champion": champion.trial} if champion else {},
+        finalists={row.trial: row.test.f1 for row in board.finalists if row.test},
+        artifacts=files,
+    )
+
+
+def _short(path: Path) -> Path:
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path

@@ -1,0 +1,180 @@
+"""What a search leaves behind for people: CSV, a self-contained page, plots, the champion's report.
+
+`text` gives the same leaderboard as rich renderables for a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tune_tl.experiment import CONFIG_FIELDS, TrialResult
+from tune_tl.results import comparison
+from tune_tl.results.comparison import By
+from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row, TestScore
+from tune_tl.results.text import amount, caution, costs, duration, searches, text
+
+__all__ = ["classification_report", "page", "searches", "text", "to_dict", "write", "write_csv"]
+
+CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
+_FIRST = 25  # ranked trials that the page shows unfolded
+
+COLUMNS = (
+    *("rank", "trial", "state", "transfer", "val_f1", "best_epoch", "epochs"),
+    *("test_f1", "test_f1_low", "test_f1_high", "test_accuracy"),
+    *("cost", "unit", "started", "ended", "reason"),
+    *("max_epochs" if name == "epochs" else name for name in CONFIG_FIELDS),
+)
+
+
+def write(folder: Path, board: Leaderboard) -> list[Path]:
+    """Write every file of the report into `folder`, which must exist, and return their paths.
+
+    `leaderboard.csv` and `leaderboard.html` always; the plots once a trial is ranked; the champion's
+    confusion matrix and classification report once it has a test score.
+    """
+    from tune_tl.results import plots, theme  # matplotlib takes half a second
+
+    written = [folder / CSV_FILE, folder / PAGE_FILE]
+    write_csv(written[0], board)
+    written[1].write_text(page(board), encoding="utf-8")
+    for picture in plots.pictures(board):
+        path = folder / f"{picture.name}.png"
+        theme.png(path, picture, name=board.about.name, drawn=board.about.drawn)
+        written.append(path)
+    if board.champion and board.champion.test:
+        path = folder / REPORT_FILE
+        path.write_text(classification_report(board.champion.test), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def write_csv(path: Path, board: Leaderboard) -> None:
+    """One line a trial, ranked ones first; a trial without a score has no rank and no val_f1."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(_flat(board))
+
+
+def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:
+    """Everything the tables show, as plain values for JSON."""
+    return {
+        "search": board.about.name,
+        "strategy": board.about.strategy,
+        "dataset": dict(board.about.dataset),
+        "wall_s": board.about.wall_s,
+        "champion": board.champion.trial if board.champion else None,
+        "trials": [{key: value for key, value in row.items() if value != ""} for row in _flat(board)],
+        "unfinished": list(board.unfinished),
+        "by": by.value,
+        "comparison": [group.to_dict() for group in comparison.compare(board, by)],
+    }
+
+
+def classification_report(test: TestScore) -> str:
+    """Precision, recall and F1 of each class on the test split, and their means, as a text table."""
+    width = max(12, *(len(row.name) for row in test.report))
+    lines = [f"{'':>{width}}  precision  recall      f1  support", ""]
+    lines += [
+        f"{row.name:>{width}}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:6.3f}  {row.support:7d}"
+        for row in test.report
+    ]
+    low, high = test.ci
+    lines += [
+        "",
+        f"{'accuracy':>{width}}  {'':9}  {'':6}  {test.accuracy:6.3f}  {test.images:7d}",
+        f"{'macro-F1':>{width}}  {'':9}  {'':6}  {test.f1:6.3f}  {test.images:7d}",
+        "",
+        f"95 % interval of macro-F1: {low:.3f} to {high:.3f} (percentile bootstrap over test images)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def page(board: Leaderboard) -> str:
+    """The leaderboard as one HTML document that asks nothing of the network.
+
+    Every value is escaped; the SVG that matplotlib wrote, and escaped, goes in as it is.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from tune_tl.results import plots, theme
+
+    drawings = {p.name: (p, Markup(theme.svg(p))) for p in plots.pictures(board)}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(amount=amount, costs=costs, duration=duration)
+    return environment.get_template("leaderboard.html.j2").render(
+        board=board,
+        about=board.about,
+        champion=board.champion,
+        banner=BANNER if board.about.drawn else None,
+        groups=comparison.compare(board, By.STRATEGY),
+        drawings=drawings,
+        first=_FIRST,
+        units=UNITS,
+        spark=_spark,
+        forest=(ends := _forest(board)),
+        span=lambda value: 100 * (value - ends[0]) / (ends[1] - ends[0]),
+        settings=_settings,
+        caution=caution(board),
+        total=comparison.compare_searches([board])[0],
+    )
+
+
+def _flat(board: Leaderboard) -> list[dict[str, Any]]:
+    ranked = [_common(r.result, r.transfer) | _scores(r) for r in board.rows]
+    return ranked + [_common(u.result, u.transfer) | {"reason": u.reason} for u in board.unranked]
+
+
+def _common(result: TrialResult, transfer: str) -> dict[str, Any]:
+    config = {key: "" if value is None else value for key, value in result.config.to_dict().items()}
+    return config | {
+        "trial": result.trial,
+        "state": result.state.value,
+        "transfer": str(transfer),
+        "epochs": len(result.epochs),  # trained; the config's own `epochs` is `max_epochs` here
+        "max_epochs": result.config.epochs,
+        "cost": round(result.cost, 3),
+        "unit": UNITS.get(result.resource, result.resource),
+        "started": result.started,
+        "ended": result.ended,
+        "reason": result.reason or "",
+    }
+
+
+def _scores(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"rank": row.rank, "val_f1": row.val_f1, "best_epoch": row.best.epoch}
+    if row.test:
+        low, high = row.test.ci
+        found |= {"test_f1": row.test.f1, "test_f1_low": low, "test_f1_high": high}
+        found["test_accuracy"] = row.test.accuracy
+    return found
+
+
+def _spark(row: Row, width: int = 72, height: int = 18) -> str:
+    """The points of a trial's val_f1 over its epochs, as an SVG polyline's attribute; F1 from 0 to 1."""
+    scores = [e.val_f1 for e in row.result.epochs if e.val_f1 == e.val_f1]
+    step = width / max(1, row.config.epochs - 1)
+    return " ".join(f"{min(width, i * step):.1f},{(1 - s) * height:.1f}" for i, s in enumerate(scores))
+
+
+def _settings(values: Mapping[str, Any], skip: Sequence[str] = ("backbone", "unfreeze")) -> str:
+    shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in values.items() if v is not None}
+    return " · ".join(f"{k} {v}" for k, v in shown.items() if k not in skip)
+
+
+def _forest(board: Leaderboard) -> tuple[float, float]:
+    """The ends of the finalists' axis: tenths of F1 around every interval and validation score."""
+    values = [v for row in board.finalists if row.test for v in (*row.test.ci, row.val_f1)] or [0.0, 1.0]
+    high = min(1.0, math.ceil(max(values) * 10) / 10)
+    return max(0.0, min(high - 0.1, math.floor(min(values) * 10) / 10)), high

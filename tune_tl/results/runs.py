@@ -1,0 +1,105 @@
+"""The searches on disk: `runs/<name>/` back into a `Leaderboard`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tune_tl import ledger
+from tune_tl.experiment import BadInput
+from tune_tl.results.ranking import About, Acknowledged, Leaderboard, TestScore
+
+SEARCH_FILE = "search.json"
+RESULT_FILE = "result.json"
+_MARKS = (SEARCH_FILE, ledger.EPOCHS_FILE, ledger.ENDS_FILE, RESULT_FILE)
+
+
+def load(folder: Path) -> Leaderboard:
+    """The leaderboard of the search in `folder`, as far as the search has come.
+
+    A search that still runs, or was interrupted, has no `result.json` and so no test scores. Raises
+    BadInput if `folder` holds no search or a file of it is damaged.
+    """
+    if not any((folder / mark).exists() for mark in _MARKS):
+        raise BadInput(f"{folder}: no search here ({SEARCH_FILE} and {ledger.EPOCHS_FILE} are missing)")
+    facts = {"name": folder.name} | _json(folder / SEARCH_FILE)
+    result = _json(folder / RESULT_FILE)
+    try:
+        scores = {k: TestScore.from_dict(v) for k, v in (result.get("test_scores") or {}).items()}
+        about = _about(facts, result)
+        results = ledger.read(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{folder}: its record is damaged or of another version ({error!r})") from None
+    return Leaderboard.of(
+        results,
+        scores,
+        about,
+        scratch=facts.get("scratch") or (),
+        timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
+    )
+
+
+def names(output: Path) -> list[str]:
+    """The searches under `output`, the one written to last first."""
+    if not output.is_dir():
+        return []
+    touched = {
+        f: [m.stat().st_mtime for mark in _MARKS if (m := f / mark).is_file()] for f in output.iterdir()
+    }
+    found = [(max(times), folder.name) for folder, times in touched.items() if times]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def find(output: Path, name: str | None = None) -> Path:
+    """The folder of the search `name`, or of the newest; BadInput with near spellings if there is none."""
+    known = names(output)
+    if not known:
+        raise BadInput(f"no search in {output}/: run `python -m tune_tl.search SPACE`, or give --output DIR")
+    if name is None or name in known:
+        return output / (name or known[0])
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}"
+    raise BadInput(f"no search named {name!r} in {output}/; {hint}")
+
+
+def _about(facts: dict[str, Any], result: dict[str, Any]) -> About:
+    dataset = {**(facts.get("dataset") or {}), **(result.get("dataset") or {})}
+    if isinstance(dataset.get("classes"), list):
+        dataset["classes"] = len(dataset["classes"])
+    return About(
+        name=str(facts["name"]),
+        strategy=str(facts.get("strategy") or result.get("strategy") or ""),
+        space=str(facts.get("space") or ""),
+        seed=facts.get("seed"),
+        wall_s=result.get("wall_s"),
+        dataset=dataset,
+        versions=result.get("versions") or {},
+    )
+
+
+def _timeline(path: Path) -> Iterator[Acknowledged]:
+    """The ledger's lines with their times, which `ledger.read` leaves out. It has read them before, so
+    the one line that can be torn here is the last."""
+    found: dict[tuple[str, int], Acknowledged] = {}
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        found[row["trial"], row["epoch"]] = Acknowledged(row["t"], row["trial"], row["epoch"], row["val_f1"])
+    yield from found.values()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: not JSON ({error}); restore it, or run the search again") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values

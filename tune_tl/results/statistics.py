@@ -1,0 +1,118 @@
+"""How good the predictions are, and how sure that is. numpy only.
+
+Macro-F1 here is scikit-learn's `f1_score(average="macro")`: the mean of the classes' F1 over every class
+that appears in the labels or in the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+_BATCH = 4_000_000  # resampled cells held at once: 32 MB, however many classes there are
+
+
+def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Counts:
+    """Counts of shape (classes, classes): row = true class, column = predicted class.
+
+    `labels` and `predictions` are class indices of shape (images,). Raises ValueError if they are empty,
+    differ in length or leave the range 0 … classes - 1.
+    """
+    truth, guess = np.asarray(labels), np.asarray(predictions)
+    if truth.ndim != 1 or truth.shape != guess.shape or not truth.size:
+        raise ValueError(
+            f"need two equally long, non-empty vectors, got shapes {truth.shape} and {guess.shape}"
+        )
+    for name, values in (("labels", truth), ("predictions", guess)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{name} must be class indices, got {values.dtype}")
+        if values.min() < 0 or values.max() >= classes:
+            raise ValueError(f"{name} must lie in 0…{classes - 1}, got {values.min()}…{values.max()}")
+    pairs = truth.astype(np.int64) * classes + guess
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(counts: Counts) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1, each of shape (classes,); 0 where a ratio has nothing to divide by."""
+    hits, true, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    return _ratio(hits, guessed), _ratio(hits, true), _ratio(2 * hits, true + guessed)
+
+
+def macro_f1(counts: Counts) -> float:
+    """Mean F1 of the classes that have an image or a prediction."""
+    seen = counts.sum(axis=1) + counts.sum(axis=0)
+    return float(_macro(counts.diagonal(), seen))
+
+
+def macro_f1_interval(
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    classes: int,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """A confidence interval of macro-F1 for test sets like this one: (low, high).
+
+    The percentile bootstrap over images (Efron & Tibshirani 1993, An Introduction to the Bootstrap,
+    §13.3). Drawing images with replacement is drawing a confusion matrix from the multinomial of the
+    observed one, so matrices are drawn, not images. It says how far the test set's luck reaches; the luck
+    of training (another seed) is not in it.
+
+    Where every image is right, or every one wrong, each resample is too and the percentiles collapse to a
+    point; there the far end is the exact binomial limit of accuracy (Clopper & Pearson 1934). Raises
+    ValueError as `confusion` does, and for a level outside (0, 1).
+    """
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"0 < level < 1 and resamples >= 1 must hold, but got ({level=}, {resamples=})")
+    counts = confusion(labels, predictions, classes)
+    images, right = int(counts.sum()), int(counts.trace())
+    tail = (1 - level) / 2
+    if right == images:
+        return float(tail ** (1 / images)), 1.0
+    if right == 0:
+        return 0.0, float(1 - tail ** (1 / images))
+    draws = _resampled_macro_f1(counts, resamples, np.random.default_rng(seed))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    # Resamples that lose a rare class can pull both percentiles past the estimate: widen, never narrow.
+    point = macro_f1(counts)
+    return min(float(low), point), max(float(high), point)
+
+
+def overlap(intervals: Sequence[tuple[float, float]]) -> bool:
+    """Whether the first interval shares a value with any other."""
+    return any(intervals[0][0] <= high and low <= intervals[0][1] for low, high in intervals[1:])
+
+
+def _resampled_macro_f1(counts: Counts, resamples: int, rng: np.random.Generator) -> Floats:
+    """Macro-F1 of `resamples` multinomial draws of `counts`; shape (resamples,)."""
+    classes, images = len(counts), int(counts.sum())
+    rows, columns = counts.nonzero()  # a cell that is empty stays empty
+    share = counts[rows, columns] / images
+    one = np.eye(classes)
+    on_diagonal = one[rows] * (rows == columns)[:, None]  # (cells, classes): what each cell adds to a class
+    in_either = one[rows] + one[columns]
+    batch = max(1, _BATCH // len(rows))
+    found = []
+    for start in range(0, resamples, batch):
+        drawn = rng.multinomial(images, share, size=min(batch, resamples - start)).astype(np.float64)
+        found.append(_macro(drawn @ on_diagonal, drawn @ in_either))
+    return np.concatenate(found)
+
+
+def _macro(hits: NDArray[np.generic], seen: NDArray[np.generic]) -> Floats:
+    """Mean over the last axis of 2·hits / seen, where `seen` = true + predicted is not 0."""
+    here = np.asarray(seen) > 0
+    mean: Floats = _ratio(2 * np.asarray(hits), seen).sum(axis=-1) / here.sum(axis=-1)
+    return mean
+
+
+def _ratio(top: NDArray[np.generic], bottom: NDArray[np.generic]) -> Floats:
+    below = np.asarray(bottom, dtype=np.float64)
+    ratio: Floats = np.divide(top, below, out=np.zeros_like(below), where=below > 0)
+    return ratio

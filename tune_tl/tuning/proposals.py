@@ -1,0 +1,106 @@
+"""Optuna's proposals as Ray Tune asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tune_tl.experiment import EPOCH, VAL_F1, State, TrialConfig, TrialResult
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a strategy is told of the search."""
+
+    draw: Callable[[optuna.Trial], TrialConfig]
+    first: Sequence[Mapping[str, Any]]  # points to try before anything is proposed
+    epochs: int
+    seed: int
+
+
+class OptunaProposals(Searcher):
+    """Asks an Optuna study for configs and tells it how they fared.
+
+    Ray ships such a searcher; this one differs where that one goes wrong: a failed trial is told as
+    failed (there it stays running for ever, and NaN with it), an early-stopped one as pruned with all
+    its epochs, a config is never proposed twice, and what an earlier run of the same search tried can
+    be told beforehand.
+    """
+
+    def __init__(self, brief: Brief, sampler: optuna.samplers.BaseSampler) -> None:
+        super().__init__(metric=VAL_F1, mode="max")
+        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._limit: int | None = None
+        self._draw = brief.draw
+        self._epochs = brief.epochs
+        self._running: dict[str, optuna.Trial] = {}
+        self._proposed: set[str] = set()
+        self._first = brief.first
+
+    def begin(self, limit: int | None, past: Sequence[tuple[dict[str, Any], TrialResult]]) -> None:
+        """Start from what an earlier run tried, each trial with the point that it was drawn from.
+
+        `limit` is the number of trials in all, those of the past included.
+        """
+        self._limit = limit
+        for params, result in past:
+            self._proposed.add(result.trial)
+            self.study.enqueue_trial(params)
+            trial = self.study.ask()
+            self._draw(trial)
+            for metrics in result.epochs:
+                trial.report(metrics.val_f1, metrics.epoch)
+            self._tell(trial, result.state, result.val_f1)
+        # Only now: Optuna hands out what is enqueued in order.
+        for point in self._first:
+            self.study.enqueue_trial(dict(point))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A config's fields, or FINISHED when the limit is reached or nothing new is left to draw."""
+        if self._limit is not None and len(self._proposed) >= self._limit:
+            return Searcher.FINISHED
+        for _ in range(100):
+            trial = self.study.ask()
+            config = self._draw(trial)
+            if config.key not in self._proposed:
+                self._proposed.add(config.key)
+                self._running[trial_id] = trial
+                return config.to_dict()
+            self.study.tell(trial, state=TrialState.FAIL)  # known already
+        return Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._running[trial_id].report(result[VAL_F1], result[EPOCH])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        trial = self._running.pop(trial_id, None)
+        if trial is None:
+            return
+        if error or not result or VAL_F1 not in result:
+            self._tell(trial, State.FAILED, None)
+        else:
+            # The result that stopped a trial has not been through on_trial_result.
+            trial.report(result[VAL_F1], result[EPOCH])
+            done = result[EPOCH] >= self._epochs
+            self._tell(trial, State.COMPLETED if done else State.STOPPED, result[VAL_F1])
+
+    def _tell(self, trial: optuna.Trial, state: State, value: float | None) -> None:
+        if state is State.COMPLETED:
+            self.study.tell(trial, value)
+        else:
+            pruned = state is State.STOPPED and value is not None
+            self.study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+
+    # Ray asks for these; the ledger, not Ray's snapshot, is what a search is resumed from.
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...

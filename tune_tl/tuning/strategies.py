@@ -1,0 +1,103 @@
+"""Search strategies: how trials are proposed (Optuna) and stopped early (Ray), in named pairs.
+
+A new one is one function that returns (searcher, scheduler), under the decorator. Optuna and Ray are
+imported when one is used, so that the command line can list the names at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from ray.tune.schedulers import TrialScheduler
+
+    from tune_tl.tuning.proposals import Brief, OptunaProposals
+
+    Strategy = Callable[[Brief], tuple[OptunaProposals, TrialScheduler]]
+
+STRATEGIES: dict[str, Strategy] = {}
+
+
+def strategy(function: Strategy) -> Strategy:
+    """Register a strategy under its function's name; raises ValueError if that is taken."""
+    name = function.__name__.replace("_", "-")
+    if name in STRATEGIES:
+        raise ValueError(f"search strategy {name!r} is registered already")
+    STRATEGIES[name] = function
+    return function
+
+
+@strategy
+def random(brief: Brief) -> tuple[OptunaProposals, TrialScheduler]:
+    """Independent draws, each trained to the end."""
+    return _proposals(brief, _independent(brief.seed)), _to_the_end()
+
+
+@strategy
+def tpe(brief: Brief) -> tuple[OptunaProposals, TrialScheduler]:
+    """Tree-structured Parzen estimators, each trial trained to the end."""
+    return _proposals(brief, _tpe(brief.seed)), _to_the_end()
+
+
+@strategy
+def asha_random(brief: Brief) -> tuple[OptunaProposals, TrialScheduler]:
+    """Independent draws, the worse ones stopped early."""
+    return _proposals(brief, _independent(brief.seed)), _asha(brief.epochs)
+
+
+@strategy
+def asha_tpe(brief: Brief) -> tuple[OptunaProposals, TrialScheduler]:
+    """Tree-structured Parzen estimators, the worse trials stopped early."""
+    return _proposals(brief, _tpe(brief.seed)), _asha(brief.epochs)
+
+
+def _proposals(brief: Brief, sampler: BaseSampler) -> OptunaProposals:
+    from tune_tl.tuning.proposals import OptunaProposals
+
+    return OptunaProposals(brief, sampler)
+
+
+def _independent(seed: int) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+def _tpe(seed: int) -> BaseSampler:
+    import warnings
+
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import TPESampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # Without `group`, parameters that only some trials have (body_lr) fall out of the multivariate
+        # model. Trials run side by side, hence the constant liar.
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _to_the_end() -> TrialScheduler:
+    from ray.tune.schedulers import FIFOScheduler
+
+    return FIFOScheduler()
+
+
+def _asha(epochs: int) -> TrialScheduler:
+    """Asynchronous successive halving (Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2).
+
+    The first rung comes after the one-cycle schedule's warm-up, before which a score says little.
+    """
+    from ray.tune.schedulers import ASHAScheduler
+
+    from tune_tl.experiment import EPOCH, VAL_F1
+
+    return ASHAScheduler(
+        time_attr=EPOCH,
+        metric=VAL_F1,
+        mode="max",
+        max_t=epochs,
+        grace_period=max(1, round(epochs / 4)),
+        reduction_factor=3,
+    )

@@ -1,0 +1,35 @@
+"""One trial inside a Ray worker: the trainer's epochs, reported one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+
+from tune_tl.data.folder import Dataset
+from tune_tl.data.store import open_images
+from tune_tl.experiment import Experiment, TrialConfig
+from tune_tl.training.trainer import train
+from tune_tl.training.weights import Pretrained
+
+
+def run_trial(
+    fields: dict[str, Any],
+    *,
+    experiment: Experiment,
+    dataset: Dataset,
+    pretrained: Mapping[str, Pretrained],
+) -> None:
+    """Train the TrialConfig of `fields`, reporting each epoch to Ray Tune."""
+    import torch
+
+    torch.set_num_threads(max(1, int(experiment.cpus_per_trial)))
+    config = TrialConfig.from_dict(fields)
+    chosen = pretrained[config.backbone]
+    images = open_images(dataset, config.image_size or chosen.backbone.size)
+    path = experiment.checkpoint(config.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs of other trials
+    for metrics in train(config, chosen, images, device=device, checkpoint=path):
+        tune.report(metrics.to_dict())

@@ -1,0 +1,222 @@
+"""Runs a search's trials on Ray, and tells observers in the driver what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# Before Ray is imported: no reports to its makers, no writing of its own event files.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# A trial stopped in mid-epoch is not waited for: its last acknowledged epoch is what counts.
+os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "1")
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_tl import ledger
+from tune_tl.experiment import (
+    BadInput,
+    Clock,
+    EpochMetrics,
+    Experiment,
+    Observer,
+    State,
+    TrialConfig,
+    TrialResult,
+)
+from tune_tl.preflight import Ready
+from tune_tl.tuning.proposals import Brief
+from tune_tl.tuning.strategies import STRATEGIES
+from tune_tl.tuning.trial import run_trial
+
+
+def tune_trials(
+    experiment: Experiment,
+    ready: Ready,
+    observers: Sequence[Observer],
+    *,
+    past: Sequence[TrialResult],
+    clock: Clock,
+) -> None:
+    """Propose and train trials until `experiment.trials`, its budget or the space itself is used up.
+
+    `past` are trials that an earlier run of this search ended, `clock` gives seconds since its start.
+    Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial.
+    """
+    with _cluster(experiment.address, experiment.folder / "ray.log") as resources:
+        experiment = _placed(experiment, resources)
+        stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
+        space = ready.space
+        cut_off = [space.point(config) for config in ledger.unfinished(experiment.folder)]
+        brief = Brief(
+            lambda proposal: space.suggest(proposal, stages),
+            [*cut_off, *space.first],
+            space.epochs,
+            experiment.seed,
+        )
+        searcher, scheduler = STRATEGIES[experiment.strategy](brief)
+        searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past])
+        relay = _Relay(observers, clock, experiment)
+        task = tune.with_parameters(
+            run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
+        )
+        needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
+        left = None if experiment.budget_s is None else max(0.1, experiment.budget_s - clock())
+        tune.Tuner(
+            tune.with_resources(task, needs),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                time_budget_s=left,
+                reuse_actors=True,
+                # Not ahead of free cores: a proposal made later knows more.
+                max_concurrent_trials=_slots(resources, needs) if experiment.address is None else None,
+                trial_name_creator=_key,
+                trial_dirname_creator=_key,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(experiment.folder / "ray"), callbacks=[relay], verbose=0
+            ),
+        ).fit()
+        relay.close()
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
+    """A Ray cluster, joined at `address` or started here on loopback; yields its resources.
+
+    What Ray has to say goes to the file `log`.
+    """
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        "object_store_memory": 256 << 20,  # pixels and weights travel through files
+    }
+    logger = logging.getLogger("ray")
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    try:
+        ray.init(
+            address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else local)
+        )
+    except ConnectionError as error:
+        raise BadInput(f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]})") from None
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logger.handlers = [handler]  # ray.init took the others away
+    _hide_token()
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _hide_token() -> None:
+    """Ray writes the key to its clusters where every user of the machine could read it."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    with contextlib.suppress(OSError):
+        token.chmod(0o600)
+
+
+def _placed(experiment: Experiment, resources: Mapping[str, float]) -> Experiment:
+    """The experiment with its GPUs decided; BadInput if no trial would ever start."""
+    gpus = experiment.gpus_per_trial
+    placed = replace(experiment, gpus_per_trial=min(1.0, resources.get("GPU", 0.0)) if gpus is None else gpus)
+    for flag, wanted, there in (
+        ("--cpus-per-trial", placed.cpus_per_trial, resources.get("CPU", 0.0)),
+        ("--gpus-per-trial", placed.gpus_per_trial or 0.0, resources.get("GPU", 0.0)),
+    ):
+        if wanted > there and experiment.address is None:
+            raise BadInput(f"{flag} {wanted:g}: this machine has {there:g}, no trial could start")
+    return placed
+
+
+def _slots(resources: Mapping[str, float], needs: Mapping[str, float | None]) -> int:
+    fits = [resources[name.upper()] / need for name, need in needs.items() if need]
+    return max(1, int(min(fits, default=1)))
+
+
+def _key(trial: Trial) -> str:
+    return TrialConfig.from_dict(trial.config).key
+
+
+class _Relay(tune.Callback):
+    """Turns Ray's events into TrialResults for the observers."""
+
+    def __init__(self, observers: Sequence[Observer], clock: Clock, experiment: Experiment) -> None:
+        self._observers = observers
+        self._clock = clock
+        self._resource = "gpu" if experiment.gpus_per_trial else "cpu"
+        self._units = experiment.gpus_per_trial or experiment.cpus_per_trial
+        self._started: dict[str, tuple[TrialConfig, float]] = {}
+        self._epochs: dict[str, list[EpochMetrics]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray writes its callbacks into a snapshot, which is never read: the ledger is.
+        return tune.Callback, ()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        config = TrialConfig.from_dict(trial.config)
+        self._started[trial.trial_id] = (config, self._clock())
+        self._epochs[trial.trial_id] = []
+        for observer in self._observers:
+            observer.begin(config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        config, _ = self._started[trial.trial_id]
+        metrics = EpochMetrics.from_dict(result)
+        self._epochs[trial.trial_id].append(metrics)
+        for observer in self._observers:
+            observer.epoch(config, metrics)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        config, _ = self._started[trial.trial_id]
+        done = len(self._epochs[trial.trial_id]) == config.epochs
+        if done:
+            self._end(trial.trial_id, State.COMPLETED, None)
+        else:
+            self._end(trial.trial_id, State.STOPPED, "outperformed")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(trial.trial_id, State.FAILED, _reason(trial))
+
+    def close(self) -> None:
+        """End what still ran when the budget did."""
+        for trial_id in list(self._started):
+            self._end(trial_id, State.STOPPED, "budget spent")
+
+    def _end(self, trial_id: str, state: State, reason: str | None) -> None:
+        config, started = self._started.pop(trial_id)
+        result = TrialResult(
+            trial=config.key,
+            config=config,
+            state=state,
+            epochs=tuple(self._epochs.pop(trial_id)),
+            started=started,
+            ended=self._clock(),
+            resource=self._resource,
+            units=self._units,
+            reason=reason,
+        )
+        for observer in self._observers:
+            observer.end(result)
+
+
+def _reason(trial: Trial) -> str:
+    error = trial.get_pickled_error() or trial.get_error()
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
