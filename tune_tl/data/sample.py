@@ -34,21 +34,10 @@ SIZE = (256, 192)  # of a picture: width, height in pixels; TrashNet's 4:3
 SIDE = 256  # of a sprite, pixels
 V, U = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].astype(np.float32)
 Y, X = np.mgrid[-1 : 1 : SIZE[1] * 1j, -1 : 1 : SIZE[0] * 1j].astype(np.float32)
-WORDS = (
-    "COLA",
-    "TUNA",
-    "SOUP",
-    "500ml",
-    "MILK",
-    "OLIVE",
-    "CRISPS",
-    "BIO",
-    "1BJ",
-    "FRAGILE",
-    "SALE",
-    "50%",
-    "NEWS",
-)
+WORDS = [
+    "COLA", "TUNA", "SOUP", "500ml", "MILK", "OLIVE",
+    "CRISPS", "BIO", "1BJ", "FRAGILE", "SALE", "50%", "NEWS",
+]  # fmt: skip
 INKS = np.array([
     (0.76, 0.12, 0.14), (0.10, 0.25, 0.60), (0.05, 0.45, 0.30), (0.95, 0.75, 0.12), (0.92, 0.45, 0.10),
     (0.36, 0.16, 0.45), (0.10, 0.10, 0.12), (0.50, 0.72, 0.88), (0.90, 0.62, 0.70), (0.50, 0.70, 0.30),
