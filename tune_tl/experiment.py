@@ -81,6 +81,13 @@ class TrialConfig:
             return Transfer.FULL
         return Transfer.PARTIAL if self.unfreeze else Transfer.FEATURE_EXTRACTION
 
+    @property
+    def in_words(self) -> str:
+        """What a person wants to know first: `mobilenet_v2, last 3 stages trained, light`."""
+        depth = {0: "head trained", 1: "last stage trained", "all": "all trained"}
+        trained = depth.get(self.unfreeze, f"last {self.unfreeze} stages trained")
+        return f"{self.backbone}, {trained}, {self.augment} augmentation"
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -42,7 +42,7 @@ def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
         return scan(folder.expanduser(), name=space.name)
     found = resolve(named, data)
     if found.source == "sample":
-        console.print(sample_banner(found), style="bold", highlight=False)
+        console.print(sample_banner(found), style="bold", soft_wrap=True)
     split = published_split(found.entry, found.root) if found.entry else None
     dataset = scan(found.root, name=named, source=found.source, published=split)
     return replace(dataset, notes=(*(["published split"] if split else []), *dataset.notes))
@@ -112,10 +112,10 @@ def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) 
     dataset = find_dataset(space, data, console)
     pretrained, missing = find_weights(space, console)
     space = space.with_backbones(pretrained)
+    console.print(_table(dataset, pretrained, missing))
     sizes = {p.backbone.size for p in pretrained.values()}
     fixed = [s for s in getattr(space.domains["image_size"], "values", ()) if s]
     dataset = decode(dataset, fixed or sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
-    console.print(_table(dataset, pretrained, missing))
     return Ready(space, dataset, pretrained, missing)
 
 

@@ -176,15 +176,15 @@ def sample_banner(resolved: Resolved) -> str:
     entry = resolved.entry
     if resolved.source != "sample" or entry is None:
         return ""
-    rule = "!" * 88
+    rule = "!" * 78
     return f"""{rule}
-!!  THESE ARE DRAWN IMAGES, NOT PHOTOGRAPHS. What is found on them says nothing about
-!!  {entry.title}, whose {entry.images:,} images could not be had:
-!!      {resolved.why}
-!!  To search on the real ones, download
-!!      {entry.urls[0]}
-!!  ({entry.licence}; {entry.homepage}), unpack it and give the folder
-!!  as --data DIR, or put it at ${DATA_VARIABLE}/{entry.name}
+!!  THESE ARE DRAWN IMAGES, NOT PHOTOGRAPHS: what is found on them says nothing
+!!  about {entry.title}. Its {entry.images:,} images could not be had:
+!!    {resolved.why}
+!!  To search on the real ones ({entry.licence}), download
+!!    {entry.urls[0]}
+!!  unpack it and give the folder as --data DIR, or put it at
+!!    ${DATA_VARIABLE}/{entry.name}
 {rule}"""
 
 

@@ -45,7 +45,7 @@ def searches(boards: Iterable[Leaderboard]) -> RenderableType:
 
 
 def heading(board: Leaderboard) -> Text:
-    """Three lines: the search, the dataset, the champion."""
+    """Four lines: the search, the dataset, the champion, its scores."""
     about, dataset = board.about, board.about.dataset
     line = Text(about.name or "search", style="bold")
     trials = len(board.rows) + len(board.unranked)
@@ -62,7 +62,7 @@ def heading(board: Leaderboard) -> Text:
     if champion := board.champion:
         test = f", test F1 {interval(champion.test)}" if champion.test else ""
         line.append(f"\nchampion {champion.trial}: ", style="bold green")
-        line.append(f"val F1 {champion.val_f1:.3f}{test}", style="not bold")
+        line.append(f"{champion.config.in_words}\nval F1 {champion.val_f1:.3f}{test}", style="not bold")
     else:
         line.append("\nno trial has a score yet", style="bold")
     return line
