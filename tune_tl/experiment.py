@@ -115,13 +115,14 @@ class EpochMetrics:
     val_f1_per_class: tuple[float, ...]  # in the dataset's class order
     images_per_s: float
     seconds: float
+    prefix: str = ""  # how the frozen part was dealt with (cached or computed), and why
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"val_f1_per_class": list(self.val_f1_per_class)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EpochMetrics:
-        known = {f.name: values[f.name] for f in fields(cls)}
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         return cls(**known | {"val_f1_per_class": tuple(known["val_f1_per_class"])})
 
 

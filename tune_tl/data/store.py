@@ -40,6 +40,7 @@ class Images:
     rows: dict[Split, npt.NDArray[np.int64]]  # of `pixels`, an entry an image
     labels: dict[Split, npt.NDArray[np.int64]]
     classes: tuple[str, ...]
+    key: str  # of `pixels`: equal keys, equal rows
 
 
 def open_images(dataset: Dataset, size: int) -> Images:
@@ -60,7 +61,7 @@ def open_images(dataset: Dataset, size: int) -> Images:
         mine = [image for image in dataset.images if image.split == split]
         rows[split] = np.array([row[image.digest] for image in mine], dtype=np.int64)
         labels[split] = np.array([image.label for image in mine], dtype=np.int64)
-    return Images(pixels, rows, labels, dataset.classes)
+    return Images(pixels, rows, labels, dataset.classes, _file(digests, size).stem)
 
 
 def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = None) -> dict[Path, str]:

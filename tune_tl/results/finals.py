@@ -24,7 +24,7 @@ def score_finalists(
     for result in finalists:
         chosen = pretrained[result.config.backbone]
         images = open_images(dataset, result.config.image_size or chosen.backbone.size)
-        network, batches = restore(result.config, chosen, images, checkpoint(result.trial))
-        predictions = predict(network, batches, "test").argmax(axis=1)
+        network, inputs = restore(result.config, chosen, images, checkpoint(result.trial))
+        predictions = predict(network, inputs, "test").argmax(axis=1)
         scores[result.trial] = score(images.labels["test"], predictions, dataset.classes)
     return scores

@@ -1,4 +1,8 @@
-"""Augmentation of whole batches on the trial's device, each image drawn for itself."""
+"""Augmentation of whole batches on the trial's device, each image changed by its own draw.
+
+A draw is a row of uniform numbers, so an augmented image is a pure function of the image and its row:
+the same view of an image can be made again, or cached.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the policies' names are read by doors that must not wait for torch
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+DRAWS = 13  # uniform numbers an image takes
 
 
 @dataclass(frozen=True)
@@ -30,61 +36,57 @@ POLICIES = {
 }
 
 
-def augment(images: Tensor, policy: Policy, random: Generator) -> Tensor:
-    """Change `images`, (N, 3, H, W) float in [0, 1], each by its own draw from `random`."""
-    import torch
-
-    n = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(n, generator=random).mul_(high - low).add_(low)
-
+def augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
+    """Change `images`, (N, 3, H, W) float in [0, 1], by `draws`, (N, DRAWS) uniform in [0, 1)."""
+    warps, colours, boxes = draws.to(images.device).split((5, 3, 5), dim=1)
     if policy.zoom or policy.rotate or policy.flip:
-        images = _warp(images, policy, uniform)
+        images = _warp(images, policy, warps)
     if policy.colour:
-        images = _recolour(images, policy.colour, uniform)
+        images = _recolour(images, policy.colour, colours)
     if policy.erase:
-        images = _erase(images, policy.erase, uniform)
+        images = _erase(images, policy.erase, boxes)
     return images
 
 
-def _warp(images: Tensor, policy: Policy, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _warp(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
     """Crop, rotate and flip in one resampling."""
     import torch
     import torch.nn.functional as F
 
-    scale = 1 - uniform(0, policy.zoom)
-    angle = uniform(-policy.rotate, policy.rotate) * (math.pi / 180)
-    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if policy.flip else torch.ones(len(images))
+    zoom, turn, mirror, right, down = draws.unbind(dim=1)
+    scale = 1 - policy.zoom * zoom
+    angle = (2 * turn - 1) * math.radians(policy.rotate)
+    side = 1 - 2 * (mirror < 0.5).to(scale.dtype) * policy.flip
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    shift_x, shift_y = uniform(-1, 1) * (1 - scale), uniform(-1, 1) * (1 - scale)
+    shift_x, shift_y = (2 * right - 1) * (1 - scale), (2 * down - 1) * (1 - scale)
     # Maps where a pixel lands to where it comes from, in coordinates from -1 to 1.
-    matrix = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
+    matrix = torch.stack([cos * side, -sin, shift_x, sin * side, cos, shift_y], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _recolour(images: Tensor, strength: float, uniform) -> Tensor:  # type: ignore[no-untyped-def]
-    brightness, contrast, saturation = (
-        uniform(1 - strength, 1 + strength).view(-1, 1, 1, 1).to(images.device) for _ in range(3)
-    )
+def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
+    factors = 1 + strength * (2 * draws - 1)
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(dim=1)
     images = images * brightness
-    images = (images - (mean := images.mean(dim=(1, 2, 3), keepdim=True))) * contrast + mean
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * contrast + mean
     grey = images.mean(dim=1, keepdim=True)
-    return ((images - grey) * saturation + grey).clamp_(0, 1)
+    return ((images - grey) * saturation + grey).clamp(0, 1)
 
 
-def _erase(images: Tensor, probability: float, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _erase(images: Tensor, probability: float, draws: Tensor) -> Tensor:
     """Random erasing (Zhong et al. 2020, https://arxiv.org/abs/1708.04896), filled with mid-grey."""
     import torch
 
     height, width = images.shape[-2:]
-    area, ratio = uniform(0.02, 0.2), uniform(math.log(0.3), math.log(3.3)).exp()
+    size, shape, right, down, chance = draws.unbind(dim=1)
+    area = 0.02 + 0.18 * size
+    ratio = (math.log(0.3) + (math.log(3.3) - math.log(0.3)) * shape).exp()
     tall, wide = (area * ratio).sqrt().clamp(max=1) * height, (area / ratio).sqrt().clamp(max=1) * width
-    top, left = uniform(0, 1) * (height - tall), uniform(0, 1) * (width - wide)
-    chosen = uniform(0, 1) < probability
-    y, x = torch.arange(height), torch.arange(width)
-    rows = (y >= top[:, None]) & (y < (top + tall)[:, None]) & chosen[:, None]
+    top, left = down * (height - tall), right * (width - wide)
+    y = torch.arange(height, device=images.device)
+    x = torch.arange(width, device=images.device)
+    rows = (y >= top[:, None]) & (y < (top + tall)[:, None]) & (chance < probability)[:, None]
     columns = (x >= left[:, None]) & (x < (left + wide)[:, None])
-    box = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1).to(images.device)
-    return images.masked_fill(box, 0.5)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0.5)

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
-from tune_tl.training.augment import POLICIES, augment
-from tune_tl.training.backbones import Backbone
+from tune_tl.training.inputs import Inputs, autocast
 from tune_tl.training.metrics import f1_per_class
-from tune_tl.training.model import Network, build
+from tune_tl.training.model import Network, build, grouped_in_float32
 from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
@@ -51,14 +52,13 @@ def train(
     """
     device = torch.device(device)
     torch.manual_seed(config.seed)
-    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = Batches(images, pretrained.backbone, config, device)
+    network = _ready(config, pretrained, images, device)
+    inputs = Inputs(network, images, pretrained, config, device)
     optimiser = _optimiser(network, config)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         [group["lr"] for group in optimiser.param_groups],
-        total_steps=config.epochs * batches.steps + 1,
+        total_steps=config.epochs * inputs.steps + 1,
         pct_start=WARM_UP,
     )
     loss_of = nn.CrossEntropyLoss(
@@ -72,9 +72,9 @@ def train(
         torch.manual_seed(seed := _epoch_seed(config.seed, epoch))
         network.train()
         total, seen = 0.0, 0
-        for pixels, labels in batches.training(torch.Generator().manual_seed(seed)):
-            with _autocast(device):
-                loss = loss_of(network(pixels), labels)
+        for x, labels in inputs.training(epoch, seed):
+            with autocast(device):
+                loss = loss_of(network.trained(x), labels)
             if not math.isfinite(value := loss.item()):
                 raise Diverged(f"loss became {value} in epoch {epoch}")
             optimiser.zero_grad()
@@ -84,65 +84,41 @@ def train(
             schedule.step()
             total, seen = total + value * len(labels), seen + len(labels)
         trained = time.perf_counter()
-        logits = predict(network, batches, "val")
+        logits = predict(network, inputs, "val")
         metrics = _metrics(epoch, total / seen, logits, images.labels["val"], seen, trained - start, start)
+        metrics = replace(metrics, prefix=inputs.note)
         if checkpoint and metrics.val_f1 > best:
             save(network, checkpoint, {"config": config.to_dict(), "epoch": epoch})
         best = max(best, metrics.val_f1)
         yield metrics
 
 
-class Batches:
-    """Normalised batches of one dataset for one backbone, on the trial's device."""
-
-    def __init__(self, images: Images, backbone: Backbone, config: TrialConfig, device: torch.device) -> None:
-        self.images = images
-        self.policy = POLICIES[config.augment]
-        self.size = config.batch_size
-        self.device = device
-        self.mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
-        n = len(images.rows["train"])
-        # Batch norm cannot train on a single image: such a rest is left out, another one each epoch.
-        self.steps = n // self.size + (n % self.size > 1) or 1
-
-    def training(self, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        rows, labels = self.images.rows["train"], torch.from_numpy(self.images.labels["train"])
-        for chosen in torch.randperm(len(rows), generator=random).split(self.size)[: self.steps]:
-            pixels = augment(self._pixels(rows[chosen.numpy()]), self.policy, random)
-            yield self._normal(pixels), labels[chosen].to(self.device)
-
-    def evaluation(self, rows: npt.NDArray[np.int64]) -> Iterator[Tensor]:
-        for start in range(0, len(rows), 64):
-            yield self._normal(self._pixels(rows[start : start + 64]))
-
-    def _pixels(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        pixels = torch.from_numpy(self.images.pixels[rows]).to(self.device)
-        return pixels.permute(0, 3, 1, 2).float().div_(255)
-
-    def _normal(self, pixels: Tensor) -> Tensor:
-        return pixels.sub(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
-def predict(network: Network, batches: Batches, split: str) -> npt.NDArray[np.float32]:
+def predict(network: Network, inputs: Inputs, split: Split) -> npt.NDArray[np.float32]:
     """Logits of every image of `split`, (N, classes)."""
     network.eval()
-    rows = batches.images.rows[split]  # type: ignore[index]
-    with _autocast(batches.device):
-        parts = [network(pixels).float().cpu() for pixels in batches.evaluation(rows)]
+    device = next(network.head.parameters()).device
+    with autocast(device):
+        parts = [network.trained(x).float().cpu() for x in inputs.evaluation(split)]
     return torch.cat(parts).numpy()
 
 
 def restore(
     config: TrialConfig, pretrained: Pretrained, images: Images, checkpoint: Path, device: str = "cpu"
-) -> tuple[Network, Batches]:
-    """A trained network as `checkpoint` holds it, and the batches it takes."""
-    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
-    network.load_trained_state(load_file(checkpoint))
+) -> tuple[Network, Inputs]:
+    """A trained network as `checkpoint` holds it, and the inputs it takes."""
     target = torch.device(device)
-    network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, Batches(images, pretrained.backbone, config, target)
+    network = _ready(config, pretrained, images, target)
+    network.load_trained_state(load_file(checkpoint))
+    return network, Inputs(network, images, pretrained, config, target)
+
+
+def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device) -> Network:
+    """The network as it is trained and used on `device`."""
+    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
+    if device.type == "cpu":
+        grouped_in_float32(network)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def save(network: Network, path: Path, about: dict[str, object]) -> None:
@@ -201,14 +177,3 @@ def _class_weights(images: Images) -> Tensor:
 
 def _epoch_seed(seed: int, epoch: int) -> int:
     return seed * 100_003 + epoch
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is in the hardware; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
