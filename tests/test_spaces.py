@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tune_tl import spaces
 from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig
-from tune_tl.spaces import SETTINGS, Space
+from tune_tl.space import Space
+from tune_tl.spaces import SETTINGS
 from tune_tl.training.augment import POLICIES
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.tuning.strategies import STRATEGIES

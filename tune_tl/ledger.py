@@ -58,7 +58,7 @@ class Ledger(Observer):
 
 
 def read(folder: Path) -> list[TrialResult]:
-    """The trials that ended, in the order they did.
+    """The trials that ended, each once, in the order they did.
 
     A torn last line (the process died while writing it) was never acknowledged and is passed over;
     damage anywhere else raises BadInput naming the file and the line.
@@ -83,7 +83,8 @@ def read(folder: Path) -> list[TrialResult]:
             reason=row["reason"],
         )
 
-    return list(_rows(folder / ENDS_FILE, result))
+    # A failed trial that was run again stands by its last run.
+    return list({ended.trial: ended for ended in _rows(folder / ENDS_FILE, result)}.values())
 
 
 def unfinished(folder: Path) -> list[TrialConfig]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tune_tl import spaces
 from tune_tl.experiment import BadInput, Experiment, near
-from tune_tl.spaces import Space
+from tune_tl.space import Space
 from tune_tl.tracking.store import tracking_uri
 from tune_tl.tuning.strategies import STRATEGIES
 
@@ -78,6 +78,8 @@ class Options:
 def parse(argv: Sequence[str] | None = None) -> Options:
     """The options of `argv`; raises BadInput for a value that cannot be meant."""
     given = _parser().parse_args(argv)
+    if given.retry_failed and not given.resume:
+        raise BadInput("--retry-failed goes with --resume: a new search has no failed trials yet")
     space, folder = spaces.load(given.space)
     strategy = given.strategy or space.strategy
     if strategy not in STRATEGIES:

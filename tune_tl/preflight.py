@@ -15,7 +15,7 @@ from tune_tl.data.catalog import published_split, resolve, sample_banner
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
 from tune_tl.experiment import BadInput
-from tune_tl.spaces import Space
+from tune_tl.space import Space
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.weights import Pretrained

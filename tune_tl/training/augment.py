@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the policies' names are read by doors that must not wait for torch
     from torch import Generator, Tensor
+
+    Uniform = Callable[[float, float], Tensor]  # a draw for each image between two bounds
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def augment(images: Tensor, policy: Policy, random: Generator) -> Tensor:
     return images
 
 
-def _warp(images: Tensor, policy: Policy, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _warp(images: Tensor, policy: Policy, uniform: Uniform) -> Tensor:
     """Crop, rotate and flip in one resampling."""
     import torch
     import torch.nn.functional as F
@@ -64,7 +67,7 @@ def _warp(images: Tensor, policy: Policy, uniform) -> Tensor:  # type: ignore[no
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _recolour(images: Tensor, strength: float, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _recolour(images: Tensor, strength: float, uniform: Uniform) -> Tensor:
     brightness, contrast, saturation = (
         uniform(1 - strength, 1 + strength).view(-1, 1, 1, 1).to(images.device) for _ in range(3)
     )
@@ -74,7 +77,7 @@ def _recolour(images: Tensor, strength: float, uniform) -> Tensor:  # type: igno
     return ((images - grey) * saturation + grey).clamp_(0, 1)
 
 
-def _erase(images: Tensor, probability: float, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _erase(images: Tensor, probability: float, uniform: Uniform) -> Tensor:
     """Random erasing (Zhong et al. 2020, https://arxiv.org/abs/1708.04896), filled with mid-grey."""
     import torch
 
