@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from tune_tl.experiment import BadInput, Clock, EpochMetrics, Observer, State, TrialConfig, TrialResult
+
+T = TypeVar("T")
 
 EPOCHS_FILE = "ledger.jsonl"
 ENDS_FILE = "trials.jsonl"
@@ -56,42 +58,46 @@ class Ledger(Observer):
 
 
 def read(folder: Path) -> list[TrialResult]:
-    """The trials that ended, in the order they did.
+    """The trials that ended, each once, in the order they did.
 
     A torn last line (the process died while writing it) was never acknowledged and is passed over;
     damage anywhere else raises BadInput naming the file and the line.
     """
     epochs: dict[str, dict[int, EpochMetrics]] = {}
-    for row in _rows(folder / EPOCHS_FILE):
-        # A trial that was run again rewrites its epochs: the later line is the one that holds.
-        epochs.setdefault(row["trial"], {})[row["epoch"]] = EpochMetrics.from_dict(row)
-    return [
-        TrialResult(
+    for trial, metrics in _rows(folder / EPOCHS_FILE, lambda r: (r["trial"], EpochMetrics.from_dict(r))):
+        # A trial that was run again writes its epochs anew: the later line holds, and what the earlier
+        # run had from there on is void.
+        kept = {n: m for n, m in epochs.get(trial, {}).items() if n < metrics.epoch}
+        epochs[trial] = {**kept, metrics.epoch: metrics}
+
+    def result(row: dict[str, Any]) -> TrialResult:
+        return TrialResult(
             trial=row["trial"],
             config=TrialConfig.from_dict(row["config"]),
             state=State(row["state"]),
-            epochs=tuple(m for _, m in sorted(epochs.get(row["trial"], {}).items())),
+            epochs=tuple(epochs.get(row["trial"], {}).values()),
             started=row["started"],
             ended=row["ended"],
             resource=row["resource"],
             units=row["units"],
             reason=row["reason"],
         )
-        for row in _rows(folder / ENDS_FILE)
-    ]
+
+    # A failed trial that was run again stands by its last run.
+    return list({ended.trial: ended for ended in _rows(folder / ENDS_FILE, result)}.values())
 
 
 def unfinished(folder: Path) -> list[TrialConfig]:
     """The trials with acknowledged epochs that have not ended: they ran when the search was cut off."""
-    ended = {row["trial"] for row in _rows(folder / ENDS_FILE)}
-    open_ = {r["trial"]: r["config"] for r in _rows(folder / EPOCHS_FILE) if r["trial"] not in ended}
-    return [TrialConfig.from_dict(config) for config in open_.values()]
+    ended = set(_rows(folder / ENDS_FILE, lambda r: r["trial"]))
+    seen = _rows(folder / EPOCHS_FILE, lambda r: (r["trial"], TrialConfig.from_dict(r["config"])))
+    return list({trial: config for trial, config in seen if trial not in ended}.values())
 
 
 def elapsed(folder: Path) -> float:
     """Seconds of search on record; a resumed search counts on from here."""
-    times = [row["t"] for row in _rows(folder / EPOCHS_FILE)]
-    return max([*times, *(row["ended"] for row in _rows(folder / ENDS_FILE))], default=0.0)
+    epochs = _rows(folder / EPOCHS_FILE, lambda r: float(r["t"]))
+    return max([*epochs, *_rows(folder / ENDS_FILE, lambda r: float(r["ended"]))], default=0.0)
 
 
 def _open_whole(path: Path) -> TextIO:
@@ -109,16 +115,15 @@ def _append(file: TextIO, row: dict[str, Any]) -> None:
     os.fsync(file.fileno())
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """What `read` makes of each line; of the last only if a newline ends it, as `_open_whole` keeps it."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         if not line:
             continue
         try:
-            yield json.loads(line)
-        except ValueError as error:
-            if number == len(lines):  # no newline behind it
-                return
-            raise BadInput(f"{path}:{number}: not a line of a ledger ({error})") from None
+            row = read(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path}:{number}: not a line of a ledger ({error!r})") from None
+        yield row

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tune_tl import spaces
-from tune_tl.experiment import BadInput, Experiment
-from tune_tl.spaces import Space
+from tune_tl.experiment import BadInput, Experiment, near
+from tune_tl.space import Space
 from tune_tl.tracking.store import tracking_uri
 from tune_tl.tuning.strategies import STRATEGIES
 
@@ -57,41 +59,52 @@ class Options:
         for flag, value in (
             ("--data", self.data if str(self.data) != self.argument else None),
             ("--trials", self.trials),
-            ("--budget", None if self.budget_s is None else f"{self.budget_s:g}s"),
+            ("--budget", None if self.budget_s is None else _time(self.budget_s)),
             ("--epochs", self.space.epochs),
             ("--strategy", self.strategy),
-            ("--seed", self.seed or None),
+            ("--seed", self.space.seed),
             ("--output", None if self.output == Path("runs") else self.output),
+            ("--tracking-uri", None if self.tracking_uri == tracking_uri() else self.tracking_uri),
             ("--address", self.address),
+            ("--cpus-per-trial", None if self.cpus_per_trial == 1 else self.cpus_per_trial),
+            ("--gpus-per-trial", self.gpus_per_trial),
         ):
-            words += [] if value is None else [flag, str(value)]
-        return shlex.join(words)
+            if value is not None:
+                # A value that opens with a dash would be taken for an option.
+                words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+        return shlex.join([*words, *(["--yes"] if self.yes else [])])
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
     """The options of `argv`; raises BadInput for a value that cannot be meant."""
     given = _parser().parse_args(argv)
+    if given.retry_failed and not given.resume:
+        raise BadInput("--retry-failed goes with --resume: a new search has no failed trials yet")
     space, folder = spaces.load(given.space)
     strategy = given.strategy or space.strategy
     if strategy not in STRATEGIES:
-        raise BadInput(f"{space.path}: strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
-    held = {"seed": given.seed} | ({} if given.epochs is None else {"epochs": given.epochs})
+        raise BadInput(
+            f"{space.path}: unknown strategy {strategy!r}{near(strategy, STRATEGIES)}; "
+            f"known are {', '.join(STRATEGIES)}"
+        )
+    space = space.fixed(**{f: v for f in ("seed", "epochs") if (v := getattr(given, f)) is not None})
     # What is asked for here replaces the space's own limits, both of them.
     limited = given.trials is not None or given.budget is not None
     trials = given.trials if limited else space.trials
-    budget_s = (given.budget and spaces.seconds(given.budget)) if limited else space.budget_s
+    asked = None if given.budget is None else spaces.seconds(given.budget)
+    budget_s = asked if limited else space.budget_s
     return Options(
         argument=given.space,
-        space=space.fixed(**held),
+        space=space,
         data=given.data or folder,
         trials=trials,
         budget_s=DEFAULT_BUDGET_S if trials is None and budget_s is None else budget_s,
         strategy=strategy,
-        seed=given.seed,
+        seed=space.seed or 0,
         name=given.name,
         resume=given.resume,
         retry_failed=given.retry_failed,
-        output=given.output.expanduser(),
+        output=given.output,
         tracking_uri=tracking_uri(given.tracking_uri),
         address=given.address,
         cpus_per_trial=given.cpus_per_trial,
@@ -100,8 +113,15 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error is said, and not below the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m tune_tl.search",
         description="Find the best way to transfer a pretrained network to your images.",
         epilog="Results go to runs/NAME/, the record to MLflow: `mlflow ui` in this directory shows it.",
@@ -109,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names = ", ".join(sorted(spaces.available()))
     add("space", metavar="SPACE", help=f"{names}, a YAML file, or a folder of class folders")
-    add("--data", type=Path, metavar="DIR", help="the images, where the space does not say or has none")
+    add("--data", type=_folder, metavar="DIR", help="the images, where the space does not say or has none")
     add("--trials", type=_whole(1), metavar="N", help="stop after N trials")
     add(
         "--budget",
@@ -124,15 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--seed",
-        type=_whole(0),
-        default=0,
+        type=_whole(0, spaces.SEEDS),
         metavar="N",
-        help="of the proposals and of every trial (default: 0)",
+        help="of the proposals and of every trial (default: the space's, else 0)",
     )
     add("--name", help="the search's name (default: the space's, numbered)")
     add("--resume", action="store_true", help="go on with a search that was interrupted, or extend one")
     add("--retry-failed", action="store_true", help="with --resume: run failed trials again")
-    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    add("--output", type=_folder, default=Path("runs"), metavar="DIR", help="default: runs")
     add("--tracking-uri", metavar="URI", help="MLflow's (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
     add("--address", metavar="ADDR", help="of a Ray cluster, or auto (default: this machine alone)")
     add("--cpus-per-trial", type=_share, default=1.0, metavar="X", help="cores a trial holds (default: 1)")
@@ -141,10 +160,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _time(seconds: float) -> str:
+    """What `spaces.seconds` reads as this duration, to the microsecond."""
+    return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
+
+
+def _folder(text: str) -> Path:
+    try:
+        if text:
+            return Path(text).expanduser()
+    except RuntimeError:  # ~nobody
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no folder's path")
+
+
+def _whole(least: int, below: int = 2**63) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        if not re.fullmatch(r"\d{1,19}", text) or not least <= int(text) < below:
+            upper = f" and below {below}" if below < 2**63 else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}{upper}")
         return int(text)
 
     return number

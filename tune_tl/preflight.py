@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from tune_tl.data.catalog import published_split, resolve, sample_banner
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
 from tune_tl.experiment import BadInput
-from tune_tl.spaces import Space
+from tune_tl.space import Space
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.weights import Pretrained
@@ -42,7 +43,7 @@ def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
         return scan(folder.expanduser(), name=space.name)
     found = resolve(named, data)
     if found.source == "sample":
-        console.print(sample_banner(found), style="bold", soft_wrap=True)
+        console.print(sample_banner(found), style="bold", soft_wrap=True, markup=False)
     split = published_split(found.entry, found.root) if found.entry else None
     dataset = scan(found.root, name=named, source=found.source, published=split)
     return replace(dataset, notes=(*(["published split"] if split else []), *dataset.notes))
@@ -97,12 +98,19 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
         shown = "\n".join(
             [*lines[:SHOWN], *([f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
         )
+        # File names need not be text: what is not goes out escaped.
+        shown = shown.encode("utf-8", "backslashreplace").decode()
         if not drop_bad:
             raise BadInput(
                 f"{len(bad)} image(s) in {dataset.root} cannot be decoded:\n{shown}\n"
                 "mend or remove them, or go on without them: --yes, or `bad_images: drop` in the space"
             )
-        console.print(f"left out {len(bad)} image(s) that cannot be decoded:\n{shown}", highlight=False)
+        console.print(
+            f"left out {len(bad)} image(s) that cannot be decoded:\n{shown}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         dataset = replace(dataset, notes=(*dataset.notes, f"{len(bad)} unreadable image(s) left out"))
     return dataset
 
@@ -113,9 +121,10 @@ def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) 
     pretrained, missing = find_weights(space, console)
     space = space.with_backbones(pretrained)
     console.print(_table(dataset, pretrained, missing))
-    sizes = {p.backbone.size for p in pretrained.values()}
-    fixed = [s for s in getattr(space.domains["image_size"], "values", ()) if s]
-    dataset = decode(dataset, fixed or sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
+    own = {p.backbone.size for p in pretrained.values()}
+    drawn: tuple[int | None, ...] = space.domains["image_size"].values  # type: ignore[union-attr]
+    sizes = {side for size in drawn for side in ([size] if size else own)}
+    dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
     return Ready(space, dataset, pretrained, missing)
 
 
@@ -133,10 +142,10 @@ def _table(dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, st
     table.add_column(overflow="fold")
     splits = ", ".join(f"{dataset.count(split)} {split}" for split in SPLITS)
     counts = f"{len(dataset.images)} images in {len(dataset.classes)} classes: {splits}"
-    table.add_row("data", f"{dataset.name}, {counts}")
-    table.add_row("", f"{dataset.source}: {dataset.root}")
+    table.add_row("data", escape(f"{dataset.name}, {counts}"))
+    table.add_row("", escape(f"{dataset.source}: {dataset.root}"))
     for note in dataset.notes:
-        table.add_row("", note)
+        table.add_row("", escape(note))
     where = {
         "cache": "weights ready",
         "package": "weights from a package",
@@ -149,5 +158,5 @@ def _table(dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, st
         )
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)
-        table.add_row("[yellow]left out", f"{names}: no weights, {why}")
+        table.add_row("[yellow]left out", escape(f"{names}: no weights, {why}"))
     return table

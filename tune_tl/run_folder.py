@@ -28,7 +28,7 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
     With `resume`, the newest search of that space. Raises BadInput for a name that is taken, that is
     no file name, or that nothing can be resumed from.
     """
-    if wanted is not None and not re.fullmatch(r"[\w][\w. -]{0,99}", wanted):
+    if wanted is not None and (not re.fullmatch(r"\w[\w. -]{0,99}", wanted) or len(wanted.encode()) > 200):
         raise BadInput(f"--name {wanted!r} is no plain name; use up to 100 letters, digits, '.', '-' and '_'")
     if resume:
         if wanted is not None:
@@ -37,7 +37,8 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
         if not mine:
             raise BadInput(f"nothing to resume: no search of {space!r} in {output}/; run it without --resume")
         return mine[0]
-    base = re.sub(r"[^\w.-]", "_", space)[:80]
+    # As --name takes it, so that the search can be resumed under it.
+    base = re.sub(r"[^\w.-]", "_", space)[:50].lstrip(".-") or "search"
     name = wanted or next(
         n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not (output / n).exists()
     )
@@ -84,8 +85,11 @@ def begin(experiment: Experiment, ready: Ready) -> None:
         "versions": versions(),
     }
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        old, new = before["dataset"]["fingerprint"], ready.dataset.fingerprint
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))["dataset"]["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
+        new = ready.dataset.fingerprint
         if old != new:
             raise BadInput(
                 f"{experiment.folder} was started on other images (fingerprint {old}, now {new}); "
@@ -132,5 +136,5 @@ class KeptWeights(Observer):
 def _space_of(folder: Path) -> str | None:
     try:
         return str(json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))["space"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

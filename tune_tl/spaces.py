@@ -1,4 +1,4 @@
-"""`search_spaces/*.yaml` -> a validated `Space`, and its draws through Optuna.
+"""`search_spaces/*.yaml` -> a validated `Space`.
 
 A space's keys are the fields of `TrialConfig`, each a constant, a list (one of these) or a range
 (`{low: 1e-4, high: 1e-2, log: true}`), and the few settings of the search in `SETTINGS`.
@@ -8,119 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from tune_tl.data.catalog import CATALOG
 from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig, near
+from tune_tl.space import Choice, Domain, Range, Space
 from tune_tl.training.augment import POLICIES
 
 SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "first")
 DEFAULT = "default"  # the space of a folder that has none of its own
+SEEDS = 2**32  # as many as NumPy, and so Optuna, has
 
 _PACKAGE = Path(__file__).resolve().parent
 # Inside the installed package; beside it in a checkout.
 FOLDERS = (_PACKAGE / "search_spaces", _PACKAGE.parent / "search_spaces")
-
-
-class Proposal(Protocol):
-    """What a space needs of an `optuna.Trial`."""
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
-
-
-@dataclass(frozen=True)
-class Choice:
-    values: tuple[Any, ...]
-
-    def suggest(self, name: str, proposal: Proposal) -> Any:
-        if len(self.values) == 1:
-            return self.values[0]
-        return proposal.suggest_categorical(name, list(self.values))
-
-    def __contains__(self, value: Any) -> bool:
-        return value in self.values
-
-
-@dataclass(frozen=True)
-class Range:
-    low: float
-    high: float
-    log: bool = False
-
-    def suggest(self, name: str, proposal: Proposal) -> Any:
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return proposal.suggest_int(name, self.low, self.high, log=self.log)
-        return proposal.suggest_float(name, self.low, self.high, log=self.log)
-
-    def __contains__(self, value: Any) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-Domain = Choice | Range
-
-
-@dataclass(frozen=True)
-class Space:
-    """The domains of one search and its defaults; immutable and checked."""
-
-    name: str
-    path: Path
-    domains: Mapping[str, Domain]
-    dataset: str | None = None
-    trials: int | None = None
-    budget_s: float | None = None
-    strategy: str = "asha-tpe"
-    drop_bad_images: bool = False
-    first: tuple[Mapping[str, Any], ...] = ()  # known-good points, tried before anything is proposed
-
-    @property
-    def backbones(self) -> tuple[str, ...]:
-        return tuple(self.domains["backbone"].values)  # type: ignore[union-attr]  # checked at load
-
-    @property
-    def epochs(self) -> int:
-        return int(self.domains["epochs"].values[0])  # type: ignore[union-attr]  # checked at load
-
-    def fixed(self, **values: Any) -> Space:
-        """The same space with some fields held constant, as `--epochs` and `--seed` do."""
-        return replace(self, domains={**self.domains, **{k: Choice((v,)) for k, v in values.items()}})
-
-    def with_backbones(self, names: Iterable[str]) -> Space:
-        kept = tuple(names)
-        first = tuple(p for p in self.first if p.get("backbone", kept[0]) in kept)
-        return replace(self, domains={**self.domains, "backbone": Choice(kept)}, first=first)
-
-    def suggest(self, proposal: Proposal, stages: Mapping[str, int]) -> TrialConfig:
-        """Draw one config; `stages` counts each backbone's stages, the deepest cut there is.
-
-        A body learning rate is drawn only where something of the body is unfrozen, so the sampler
-        never models a parameter without effect.
-        """
-        values: dict[str, Any] = {}
-        for name, domain in self.domains.items():
-            if name == "body_lr" and values["unfreeze"] == 0:
-                continue
-            values[name] = domain.suggest(name, proposal)
-        depth = values["unfreeze"]
-        if depth != "all" and depth >= stages[values["backbone"]]:
-            values["unfreeze"] = "all"
-        return TrialConfig(**values)
-
-    def point(self, config: TrialConfig) -> dict[str, Any]:
-        """What Optuna suggested for a config that `suggest` drew: the inverse of it."""
-        values = config.to_dict()
-        depths = self.domains["unfreeze"]
-        if config.unfreeze == "all" and "all" not in depths and isinstance(depths, Choice):
-            values["unfreeze"] = max(depths.values)  # was deeper than the backbone
-        return {
-            name: values[name]
-            for name, domain in self.domains.items()
-            if values[name] is not None and not (isinstance(domain, Choice) and len(domain.values) == 1)
-        }
 
 
 def available() -> dict[str, Path]:
@@ -139,12 +44,17 @@ def load(space: str) -> tuple[Space, Path | None]:
     named = available()
     if space in named:
         return _parse(space, named[space]), None
-    path = Path(space).expanduser()
+    try:
+        path = Path(space).expanduser()
+        is_file, is_folder = path.is_file(), bool(space) and path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a parent that may not be read, ~nobody
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"search space {_shown(space)} cannot be looked up ({reason})") from None
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not is_file:
             raise BadInput(f"search space {space!r}: no such file")
         return _parse(path.stem, path), None
-    if path.is_dir():
+    if is_folder:
         return replace(_parse(DEFAULT, named[DEFAULT]), name=path.resolve().name), path
     raise BadInput(
         f"unknown search space {space!r}{near(space, named)}; give one of {', '.join(sorted(named))}, "
@@ -154,11 +64,12 @@ def load(space: str) -> tuple[Space, Path | None]:
 
 def seconds(text: str | int | float) -> float:
     """A duration such as `90s`, `10m`, `1h30m` or a number of seconds; raises BadInput."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(text).strip().lower())
-    total = 0.0
-    if match and str(text).strip():
-        hours, minutes, rest = (float(g) if g else 0.0 for g in match.groups())
-        total = hours * 3600 + minutes * 60 + rest
+    word = str(text).strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", word):  # alone only: 1h30 is not said to mean 30 seconds
+        word += "s"
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", word)
+    hours, minutes, rest = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = hours * 3600 + minutes * 60 + rest
     if not total > 0 or math.isinf(total):
         raise BadInput(f"budget {str(text)!r} is no duration above zero; write it as 90s, 10m or 1h30m")
     return total
@@ -169,62 +80,97 @@ def _parse(name: str, path: Path) -> Space:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    # Besides its own errors PyYAML lets through what a malformed date or number, a bad tag and deep
+    # nesting raise in it.
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, RecursionError, LookupError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}" if mark else error  # type: ignore[union-attr]
+        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(where).split())})") from None
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected keys and values such as `backbone: [resnet18]`")
     keys = [*SETTINGS, *CONFIG_FIELDS]
     for key in content:
         if key not in keys:
-            raise BadInput(f"{path}: unknown key {key!r}{near(str(key), keys)}; known are {', '.join(keys)}")
+            raise BadInput(
+                f"{path}: unknown key {_shown(key)}{near(str(key), keys)}; known are {', '.join(keys)}"
+            )
     if "backbone" not in content:
         raise BadInput(f"{path}: `backbone` is missing; name at least one, such as `backbone: [resnet18]`")
     # Every field has a domain, in the order of TrialConfig: what a draw depends on comes before it.
     defaults = TrialConfig(backbone="").to_dict()
     domains = {f: _domain(path, f, content.get(f, defaults[f])) for f in CONFIG_FIELDS}
-    if isinstance(domains["backbone"], Range) or len(getattr(domains["epochs"], "values", ())) != 1:
-        raise BadInput(f"{path}: `backbone` takes names and `epochs` one number, not a range")
-    if any(value != 0 for value in getattr(domains["unfreeze"], "values", (1,))) and "body_lr" not in content:
+    if len(getattr(domains["epochs"], "values", ())) != 1:
+        raise BadInput(f"{path}: epochs must be one number, but got {_shown(content['epochs'])}")
+    if isinstance(domains["image_size"], Range):  # the images are decoded at every size beforehand
+        raise BadInput(
+            f"{path}: image_size must be a size or a list of them, but got {_shown(content['image_size'])}"
+        )
+    deep = any(value != 0 for value in getattr(domains["unfreeze"], "values", (1,)))
+    if deep and None in getattr(domains["body_lr"], "values", ()):
         raise BadInput(f"{path}: `unfreeze` trains part of the body, so `body_lr` must be given too")
-    budget = content.get("budget")
     policy = content.get("bad_images", "stop")
     if policy not in ("stop", "drop"):
-        raise BadInput(f"{path}: bad_images must be stop or drop, but got {policy!r}")
+        raise BadInput(f"{path}: bad_images must be stop or drop, but got {_shown(policy)}")
+    strategy = content.get("strategy", "asha-tpe")
+    if not isinstance(strategy, str):
+        raise BadInput(f"{path}: strategy must be a name such as asha-tpe, but got {_shown(strategy)}")
     return Space(
         name=name,
         path=path,
         domains=domains,
         dataset=_dataset(path, content.get("dataset")),
         trials=_whole(path, "trials", content.get("trials")),
-        budget_s=None if budget is None else seconds(budget),
-        strategy=str(content.get("strategy", "asha-tpe")),
+        budget_s=_budget(path, content.get("budget")),
+        strategy=strategy,
         drop_bad_images=policy == "drop",
-        first=_first(path, domains, content.get("first") or ()),
+        first=_first(path, domains, content.get("first")),
     )
 
 
 def _dataset(path: Path, value: Any) -> str | None:
-    """A catalog name as it is; a path made absolute from where the YAML file lies."""
-    if value is None or (isinstance(value, str) and re.fullmatch(r"\w+", value)):
-        return value
-    return str((path.parent / Path(str(value)).expanduser()).resolve())
+    """A dataset's name as it is; a folder made absolute from where the YAML file lies."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and value:
+            folder = (path.parent / Path(value).expanduser()).resolve()
+            named = re.fullmatch(r"\w+", value) and (value in CATALOG or not folder.is_dir())
+            return value if named else str(folder)
+    except (OSError, RuntimeError, ValueError):  # a name too long, ~nobody, a null byte
+        pass
+    raise BadInput(f"{path}: dataset must be a dataset's name or a folder, but got {_shown(value)}")
 
 
 def _whole(path: Path, key: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise BadInput(f"{path}: {key} must be a whole number of at least 1, but got {value!r}")
+        raise BadInput(f"{path}: {key} must be a whole number of at least 1, but got {_shown(value)}")
     return value
 
 
+def _budget(path: Path, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadInput(f"{path}: budget must be a time such as 90s, 10m or 1h30m, but got {_shown(value)}")
+    try:
+        return seconds(value)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
 def _first(path: Path, domains: Mapping[str, Domain], points: Any) -> tuple[Mapping[str, Any], ...]:
+    points = [] if points is None else points
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise BadInput(
+            f"{path}: first must be a list of points such as {{backbone: resnet18, unfreeze: 0}}, "
+            f"but got {_shown(points)}"
+        )
     for point in points:
-        if not isinstance(point, dict):
-            raise BadInput(f"{path}: `first` is a list of points such as {{backbone: resnet18, unfreeze: 0}}")
         for key, value in point.items():
             if key not in domains:
-                raise BadInput(f"{path}: first: unknown key {key!r}{near(str(key), domains)}")
-            if _value(path, key, value) not in domains[key]:
-                raise BadInput(f"{path}: first: {key}={value!r} lies outside its own domain")
+                raise BadInput(f"{path}: first: unknown key {_shown(key)}{near(str(key), domains)}")
+            if _value(path, key, value, "first: ") not in domains[key]:
+                raise BadInput(f"{path}: first: {key}={_shown(value)} lies outside its own domain")
     return tuple({key: _value(path, key, value) for key, value in point.items()} for point in points)
 
 
@@ -236,11 +182,18 @@ def _domain(path: Path, field: str, raw: Any) -> Domain:
     if isinstance(raw, dict):
         unknown = set(raw) - {"low", "high", "log"}
         if unknown or not {"low", "high"} <= set(raw):
-            raise BadInput(f"{path}: {field} is no range; write {{low: 1e-4, high: 1e-2, log: true}}")
+            raise BadInput(
+                f"{path}: {field} is no range, but {_shown(raw)}; write {{low: 1e-4, high: 1e-2, log: true}}"
+            )
         low, high = (_value(path, field, raw[end]) for end in ("low", "high"))
         log = raw.get("log", False)
-        if isinstance(low, str | bool) or low is None or not low <= high or not isinstance(log, bool):
+        for end in (low, high):
+            if isinstance(end, str | bool) or end is None:
+                raise BadInput(f"{path}: {field}: a range lies between two numbers, but got {_shown(end)}")
+        if not low <= high:
             raise BadInput(f"{path}: {field}: `low <= high` must hold, but got low={low!r}, high={high!r}")
+        if not isinstance(log, bool):
+            raise BadInput(f"{path}: {field}: log must be true or false, but got {_shown(log)}")
         if log and low <= 0:
             raise BadInput(f"{path}: {field}: a log range must start above 0, but got low={low!r}")
         return Range(low, high, log)
@@ -255,7 +208,7 @@ def _number(value: Any) -> float:
 
 
 def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
         raise ValueError
     return value
 
@@ -285,16 +238,26 @@ _RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
         "pixels a side, from 16 to 2048",
     ),
     "epochs": (_int, lambda v: v >= 1, "a whole number of at least 1"),
-    "seed": (_int, lambda v: v >= 0, "a whole number from 0"),
+    "seed": (_int, lambda v: 0 <= v < SEEDS, f"a whole number from 0 and below {SEEDS}"),
 }
 
 
-def _value(path: Path, field: str, raw: Any) -> Any:
+def _value(path: Path, field: str, raw: Any, where: str = "") -> Any:
     read, holds, rule = _RULES[field]
     try:
         value = read(raw)
         if holds(value):
             return value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
-    raise BadInput(f"{path}: {field} must be {rule}, but got {raw!r}")
+    raise BadInput(f"{path}: {where}{field} must be {rule}, but got {_shown(raw)}")
+
+
+def _shown(value: Any) -> str:
+    """`repr`, cut short: the aliases of a few lines of YAML can stand for more than memory holds."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    try:
+        return repr(value) if isinstance(value, str) and len(value) < 200 else short.repr(value)
+    except ValueError:
+        return "a number of more digits than Python shows"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from tune_tl.results import statistics
+from tune_tl.training import metrics
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -16,11 +17,11 @@ pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, ma
 @given(pairs)
 def test_scores_are_those_of_scikit_learn(drawn: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(drawn).T
-    counts = statistics.confusion(labels, predictions, 5)
+    counts = metrics.confusion(labels, predictions, 5)
     assert counts.tolist() == confusion_matrix(labels, predictions, labels=range(5)).tolist()
-    assert statistics.macro_f1(counts) == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert metrics.macro_f1(counts) == pytest.approx(f1_score(labels, predictions, average="macro"))
     expected = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
-    assert np.allclose(statistics.per_class(counts), expected[:3])
+    assert np.allclose(metrics.per_class(counts), expected[:3])
 
 
 @given(pairs, st.sampled_from([0.5, 0.9, 0.99]))
@@ -30,7 +31,7 @@ def test_the_interval_holds_the_estimate_and_stays_in_zero_to_one(
 ) -> None:
     labels, predictions = np.array(drawn).T
     low, high = statistics.macro_f1_interval(labels, predictions, 5, level=level, resamples=100)
-    estimate = statistics.macro_f1(statistics.confusion(labels, predictions, 5))
+    estimate = metrics.macro_f1(metrics.confusion(labels, predictions, 5))
     assert 0 <= low <= estimate + 1e-12
     assert estimate - 1e-12 <= high <= 1
 
@@ -39,7 +40,7 @@ def test_the_interval_covers_the_true_score_about_as_often_as_it_says() -> None:
     """400 test sets drawn from one known confusion: about 95 % of the intervals hold its macro-F1."""
     rng = np.random.default_rng(7)
     chances = np.array([[0.30, 0.03, 0.02], [0.04, 0.25, 0.01], [0.05, 0.02, 0.28]])
-    truth = statistics.macro_f1((chances * 10_000).round().astype(np.int64))
+    truth = metrics.macro_f1((chances * 10_000).round().astype(np.int64))
     held = 0
     for seed in range(400):
         cells = rng.choice(9, size=300, p=chances.ravel())
@@ -95,7 +96,7 @@ def test_many_classes_are_resampled_in_bounded_memory(monkeypatch: pytest.Monkey
 )
 def test_vectors_that_are_no_class_indices_are_refused(labels: list[int], predictions: list[int]) -> None:
     with pytest.raises(ValueError):
-        statistics.confusion(labels, predictions, 3)
+        metrics.confusion(labels, predictions, 3)
 
 
 def test_a_level_outside_zero_to_one_is_refused() -> None:

@@ -98,9 +98,9 @@ def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry]
     """
     entry = catalog.get(name)
     if data is not None:
-        if not data.expanduser().is_dir():
+        if not data.is_dir():
             raise BadInput(f"--data {str(data)!r} is no folder; give it a folder of class folders")
-        return _local(data.expanduser(), entry, "given by --data")
+        return _local(data, entry, "given by --data")
     if shelf := os.environ.get(DATA_VARIABLE):
         place = Path(shelf).expanduser()
         if not place.is_dir():

@@ -32,6 +32,8 @@ _SPLIT_WORDS: dict[str, Split] = {
     "test": "test", "testing": "test", "testset": "test",
 }  # fmt: skip
 
+_HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
+
 
 @dataclass(frozen=True)
 class Image:
@@ -101,16 +103,23 @@ def scan(
     Raises BadInput if there is no such folder, no class folder with images, one class only, or a
     class too small to split.
     """
-    if not root.is_dir():
-        raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
-    parts = _split_folders(root)
-    found = {split: _class_files(folder) for split, folder in parts.items()}
+    try:
+        if not root.is_dir():
+            raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
+        parts = _split_folders(root)
+        found = {split: _class_files(folder) for split, folder in parts.items()}
+    except OSError as error:
+        raise BadInput(f"data folder {str(root)!r} cannot be read ({error.strerror})") from None
     classes = tuple(sorted({label for files in found.values() for label in files}))
-    if not classes:
+    # Where train/ and test/ hold the images themselves they are no classes.
+    if not classes or (None in parts and all(_split_of(label) for label in classes)):
         raise BadInput(
             f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
             "train/<class>/<image>"
         )
+    for label in classes:
+        if label != label.encode("utf-8", "replace").decode():  # bytes that are not UTF-8
+            raise BadInput(f"class folder {label!r} in {str(root)!r} has a name that is no text; rename it")
     if len(classes) == 1:
         raise BadInput(f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two")
 
@@ -123,12 +132,13 @@ def scan(
     ]
     splits, notes = _assign(given)
     index = {label: i for i, label in enumerate(classes)}
+    place = root.resolve()
     images = tuple(
-        Image(file.path.resolve(), index[file.label], split, file.digest)
+        Image(place / file.path.relative_to(root), index[file.label], split, file.digest)
         for file, split in zip(given, splits, strict=True)
         if split is not None
     )
-    dataset = Dataset(name, source, root.resolve(), classes, images, tuple(notes))
+    dataset = Dataset(name, source, place, classes, images, tuple(notes))
     _require_every_class(dataset)
     return dataset
 
@@ -211,8 +221,7 @@ def _split_folders(root: Path) -> dict[Split | None, Path]:
     folders = _subfolders(root)
     named: dict[Split | None, Path] = {}
     for folder in folders:
-        words = re.split(r"[^a-z]+", folder.name.lower())
-        split = next((_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS), None)
+        split = _split_of(folder.name)
         # `train` beside no other split may be a class of locomotives: it must hold folders itself.
         if split and _subfolders(folder):
             if split in named:
@@ -230,6 +239,11 @@ def _split_folders(root: Path) -> dict[Split | None, Path]:
     return {None: root}
 
 
+def _split_of(name: str) -> Split | None:
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS), None)
+
+
 def _descend(folder: Path) -> Path:
     """Through doubled folders such as `seg_train/seg_train` to the one that holds the classes."""
     inner = _subfolders(folder)
@@ -244,12 +258,19 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN))
 
 
 def _images(folder: Path, *, recursive: bool = False) -> list[Path]:
     found = folder.rglob("*") if recursive else folder.iterdir()
-    return [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return [
+        p
+        for p in found
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(_HIDDEN) for part in p.relative_to(folder).parts[:-1])
+        and not p.name.startswith(".")
+        and not p.is_dir()
+    ]
 
 
 def _digest(path: Path) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Images:
     rows: dict[Split, npt.NDArray[np.int64]]  # of `pixels`, an entry an image
     labels: dict[Split, npt.NDArray[np.int64]]
     classes: tuple[str, ...]
-    key: str  # of `pixels`: equal keys, equal rows
+    key: str = ""  # of `pixels`: equal keys, equal rows; without one nothing made from them is kept
 
 
 def open_images(dataset: Dataset, size: int) -> Images:
@@ -76,19 +77,26 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = N
     digests = _digests(dataset)
     paths = {image.digest: image.path for image in dataset.images}
     folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
     known_bad = _file(digests, 0).with_suffix(".bad.json")
-    with FileLock(_file(digests, 0).with_suffix(".lock")):
-        if known_bad.exists():
-            return {paths[digest]: reason for digest, reason in json.loads(known_bad.read_text()).items()}
-        missing = [size for size in sorted(set(sizes)) if not _file(digests, size).exists()]
-        if not missing:
-            return {}
-        _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
-        bad = _build(digests, paths, missing, progress)
-        if bad:
-            _write(known_bad, json.dumps(bad).encode())
-        return {paths[digest]: reason for digest, reason in bad.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(_file(digests, 0).with_suffix(".lock")):
+            bad: dict[str, str] = json.loads(known_bad.read_text()) if known_bad.exists() else {}
+            missing = [size for size in sorted(set(sizes)) if not _file(digests, size).exists()]
+            if missing and not bad:
+                for left in folder.glob(f"{_key(digests)}-*.part*"):  # by a process that was killed
+                    left.unlink()
+                _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
+                bad = _build(digests, paths, missing, progress)
+                if bad:
+                    _write(known_bad, json.dumps(bad).encode())
+    except OSError as error:
+        raise BadInput(
+            f"the cache folder {str(folder)!r} cannot be used ({error.strerror or error}); set "
+            "XDG_CACHE_HOME to one that can be written"
+        ) from None
+    # Copies of one image are bad together.
+    return {image.path: bad[image.digest] for image in dataset.images if image.digest in bad}
 
 
 def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
@@ -142,8 +150,9 @@ def _build(
             bad[digests[row]] = str(error)
 
     try:
-        # Pillow lets go of the interpreter lock while it decodes and resizes.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Pillow lets go of the interpreter lock while it decodes and resizes. What it warns of is either
+        # harmless (a damaged EXIF tag) or comes as an error from `decode`.
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
             for done, _ in enumerate(pool.map(fill, range(len(digests))), 1):
                 if progress:
                     progress(done, len(digests))
@@ -161,9 +170,12 @@ def _digests(dataset: Dataset) -> list[str]:
     return sorted({image.digest for image in dataset.images})
 
 
+def _key(digests: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join([f"v{VERSION}", *digests]).encode()).hexdigest()[:16]
+
+
 def _file(digests: Sequence[str], size: int) -> Path:
-    key = hashlib.sha256("\n".join([f"v{VERSION}", *digests]).encode()).hexdigest()[:16]
-    return _folder() / f"{key}-{size}.u8"
+    return _folder() / f"{_key(digests)}-{size}.u8"
 
 
 def _folder() -> Path:

@@ -27,7 +27,11 @@ def cache_dir() -> Path:
 
 def images_under(root: Path) -> list[str]:
     """The images' paths, relative to `root`, with forward slashes, sorted."""
-    files = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    files = (
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
     return sorted(path.relative_to(root).as_posix() for path in files)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from tune_tl.experiment import EpochMetrics, State, Transfer, TrialConfig, TrialResult
 from tune_tl.results import statistics
+from tune_tl.training.metrics import confusion, macro_f1, per_class
 
 UNITS = {"cpu": "core-s", "gpu": "GPU-s"}  # what a trial's `cost` counts, by its `resource`
 BANNER = "drawn sample images, not photographs"
@@ -75,11 +76,11 @@ def score(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> 
 
     Raises ValueError if the vectors are empty, differ in length or hold an index without a name.
     """
-    counts = statistics.confusion(labels, predictions, len(classes))
-    precision, recall, f1 = statistics.per_class(counts)
+    counts = confusion(labels, predictions, len(classes))
+    precision, recall, f1 = per_class(counts)
     support = counts.sum(axis=1)
     return TestScore(
-        f1=statistics.macro_f1(counts),
+        f1=macro_f1(counts),
         ci=statistics.macro_f1_interval(labels, predictions, len(classes)),
         accuracy=float(np.trace(counts) / counts.sum()),
         confusion=tuple(tuple(row) for row in counts.tolist()),

@@ -1,52 +1,15 @@
-"""How good the predictions are, and how sure that is. numpy only.
-
-Macro-F1 here is scikit-learn's `f1_score(average="macro")`: the mean of the classes' F1 over every class
-that appears in the labels or in the predictions.
-"""
+"""How sure a score is. numpy only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from tune_tl.training.metrics import Counts, Floats, confusion, macro_f1, mean_f1
 
 _BATCH = 4_000_000  # resampled cells held at once: 32 MB, however many classes there are
-
-
-def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Counts:
-    """Counts of shape (classes, classes): row = true class, column = predicted class.
-
-    `labels` and `predictions` are class indices of shape (images,). Raises ValueError if they are empty,
-    differ in length or leave the range 0 … classes - 1.
-    """
-    truth, guess = np.asarray(labels), np.asarray(predictions)
-    if truth.ndim != 1 or truth.shape != guess.shape or not truth.size:
-        raise ValueError(
-            f"need two equally long, non-empty vectors, got shapes {truth.shape} and {guess.shape}"
-        )
-    for name, values in (("labels", truth), ("predictions", guess)):
-        if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"{name} must be class indices, got {values.dtype}")
-        if values.min() < 0 or values.max() >= classes:
-            raise ValueError(f"{name} must lie in 0…{classes - 1}, got {values.min()}…{values.max()}")
-    pairs = truth.astype(np.int64) * classes + guess
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
-def per_class(counts: Counts) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1, each of shape (classes,); 0 where a ratio has nothing to divide by."""
-    hits, true, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    return _ratio(hits, guessed), _ratio(hits, true), _ratio(2 * hits, true + guessed)
-
-
-def macro_f1(counts: Counts) -> float:
-    """Mean F1 of the classes that have an image or a prediction."""
-    seen = counts.sum(axis=1) + counts.sum(axis=0)
-    return float(_macro(counts.diagonal(), seen))
 
 
 def macro_f1_interval(
@@ -101,18 +64,5 @@ def _resampled_macro_f1(counts: Counts, resamples: int, rng: np.random.Generator
     found = []
     for start in range(0, resamples, batch):
         drawn = rng.multinomial(images, share, size=min(batch, resamples - start)).astype(np.float64)
-        found.append(_macro(drawn @ on_diagonal, drawn @ in_either))
+        found.append(mean_f1(drawn @ on_diagonal, drawn @ in_either))
     return np.concatenate(found)
-
-
-def _macro(hits: NDArray[np.generic], seen: NDArray[np.generic]) -> Floats:
-    """Mean over the last axis of 2·hits / seen, where `seen` = true + predicted is not 0."""
-    here = np.asarray(seen) > 0
-    mean: Floats = _ratio(2 * np.asarray(hits), seen).sum(axis=-1) / here.sum(axis=-1)
-    return mean
-
-
-def _ratio(top: NDArray[np.generic], bottom: NDArray[np.generic]) -> Floats:
-    below = np.asarray(bottom, dtype=np.float64)
-    ratio: Floats = np.divide(top, below, out=np.zeros_like(below), where=below > 0)
-    return ratio

@@ -38,7 +38,8 @@ POLICIES = {
 
 def augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
     """Change `images`, (N, 3, H, W) float in [0, 1], by `draws`, (N, DRAWS) uniform in [0, 1)."""
-    warps, colours, boxes = draws.to(images.device).split((5, 3, 5), dim=1)
+    draws = draws.to(images.device)
+    warps, colours, boxes = draws[:, :5], draws[:, 5:8], draws[:, 8:]
     if policy.zoom or policy.rotate or policy.flip:
         images = _warp(images, policy, warps)
     if policy.colour:

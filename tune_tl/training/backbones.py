@@ -35,13 +35,6 @@ class Backbone:
     dropout: float = 0.0  # before the head
     package: str | None = None  # an installable package that carries the weights
 
-    @property
-    def checkpoint(self) -> str:
-        """The weights' file name in torch's hub cache."""
-        return (
-            self.url.rsplit("/", 1)[-1] if "huggingface.co" not in self.url else f"{self.model}.safetensors"
-        )
-
 
 BACKBONES: dict[str, Backbone] = {}
 

@@ -46,7 +46,7 @@ class Inputs:
         self._frozen = len(network.prefix) > 0
         self._kept: dict[tuple[Split, int], Tensor | None] = {}
         self._identity = f"{_digest(pretrained.weights)} {pretrained.backbone} {len(network.prefix)}"
-        self._cache: bool | None = None  # whether a cache pays; None until that is known
+        self._cache: bool | None = None if images.key else False  # whether that pays; None: not known yet
         self.note = "" if self._frozen else "nothing frozen"  # how the prefix is dealt with, and why
         n = len(images.rows["train"])
         # Batch norm cannot train on a single image: such a rest is left out, another one each epoch.
@@ -84,6 +84,8 @@ class Inputs:
         return lambda chosen: kept[chosen].to(self._device)
 
     def _keep(self, split: Split, view: int, computed: Callable[[Tensor], Tensor]) -> Tensor | None:
+        if self._cache is False:
+            return None
         rows = self._images.rows[split]
         identity = self._identified(split, view)
         found = activations.find(identity, len(rows))

@@ -1,21 +1,58 @@
-"""Numbers from predictions."""
+"""Numbers from predictions. numpy only.
+
+Macro-F1 here is scikit-learn's `f1_score(average="macro")`: the mean of the classes' F1 over every class
+that appears in the labels or in the predictions.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
-def f1_per_class(
-    labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], classes: int
-) -> tuple[npt.NDArray[np.float64], float]:
-    """Each class's F1, shape (classes,), and their unweighted mean, macro-F1.
+def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Counts:
+    """Counts of shape (classes, classes): row = true class, column = predicted class.
 
-    As in scikit-learn, a class that occurs neither among the labels nor among the predictions has
-    F1 0 and is left out of the mean.
+    `labels` and `predictions` are class indices of shape (images,). Raises ValueError if they are empty,
+    differ in length or leave the range 0 … classes - 1.
     """
-    confusion = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
-    hits = np.diag(confusion)
-    seen = confusion.sum(axis=0) + confusion.sum(axis=1)
-    f1 = np.divide(2.0 * hits, seen, out=np.zeros(classes), where=seen > 0)
-    return f1, float(f1[seen > 0].mean())
+    truth, guess = np.asarray(labels), np.asarray(predictions)
+    if truth.ndim != 1 or truth.shape != guess.shape or not truth.size:
+        raise ValueError(
+            f"need two equally long, non-empty vectors, got shapes {truth.shape} and {guess.shape}"
+        )
+    for name, values in (("labels", truth), ("predictions", guess)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{name} must be class indices, got {values.dtype}")
+        if values.min() < 0 or values.max() >= classes:
+            raise ValueError(f"{name} must lie in 0…{classes - 1}, got {values.min()}…{values.max()}")
+    pairs = truth.astype(np.int64) * classes + guess
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(counts: Counts) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1, each of shape (classes,); 0 where a ratio has nothing to divide by."""
+    hits, true, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    return _ratio(hits, guessed), _ratio(hits, true), _ratio(2 * hits, true + guessed)
+
+
+def macro_f1(counts: Counts) -> float:
+    """Mean F1 of the classes that have an image or a prediction."""
+    seen = counts.sum(axis=1) + counts.sum(axis=0)
+    return float(mean_f1(counts.diagonal(), seen))
+
+
+def mean_f1(hits: NDArray[np.generic], seen: NDArray[np.generic]) -> Floats:
+    """Mean over the last axis of 2·hits / seen, where `seen` = true + predicted is not 0."""
+    here = np.asarray(seen) > 0
+    mean: Floats = _ratio(2 * np.asarray(hits), seen).sum(axis=-1) / here.sum(axis=-1)
+    return mean
+
+
+def _ratio(top: NDArray[np.generic], bottom: NDArray[np.generic]) -> Floats:
+    below = np.asarray(bottom, dtype=np.float64)
+    ratio: Floats = np.divide(top, below, out=np.zeros_like(below), where=below > 0)
+    return ratio

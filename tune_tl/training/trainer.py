@@ -21,8 +21,8 @@ from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
 from tune_tl.training.inputs import Inputs, autocast
-from tune_tl.training.metrics import f1_per_class
-from tune_tl.training.model import Network, build, grouped_in_float32
+from tune_tl.training.metrics import confusion, macro_f1, per_class
+from tune_tl.training.model import Network, build, fused, grouped_in_float32
 from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
@@ -58,8 +58,8 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         [group["lr"] for group in optimiser.param_groups],
-        total_steps=config.epochs * inputs.steps + 1,
-        pct_start=WARM_UP,
+        total_steps=(steps := config.epochs * inputs.steps + 1),
+        pct_start=max(WARM_UP, 2 / steps),  # at least one step up, which the schedule divides by
     )
     loss_of = nn.CrossEntropyLoss(
         weight=_class_weights(images).to(device) if config.class_weights else None,
@@ -116,6 +116,7 @@ def restore(
 def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device) -> Network:
     """The network as it is trained and used on `device`."""
     network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
+    network.prefix = fused(network.prefix, config.image_size or pretrained.backbone.size)
     if device.type == "cpu":
         grouped_in_float32(network)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -125,10 +126,13 @@ def save(network: Network, path: Path, about: dict[str, object]) -> None:
     """Write the trained tensors so that `path` holds a whole checkpoint at every moment."""
     part = path.with_suffix(f".part{os.getpid()}")
     tensors = {k: v.detach().contiguous().cpu() for k, v in network.trained_state().items()}
-    save_file(tensors, part, metadata={"tune_tl": json.dumps(about)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        save_file(tensors, part, metadata={"tune_tl": json.dumps(about)})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _metrics(
@@ -144,14 +148,14 @@ def _metrics(
     if not math.isfinite(val_loss):
         raise Diverged(f"validation loss became {val_loss} in epoch {epoch}")
     predictions = logits.argmax(axis=1)
-    per_class, macro = f1_per_class(labels, predictions, logits.shape[1])
+    counts = confusion(labels, predictions, logits.shape[1])
     return EpochMetrics(
         epoch=epoch,
         train_loss=train_loss,
         val_loss=val_loss,
         val_accuracy=float((predictions == labels).mean()),
-        val_f1=macro,
-        val_f1_per_class=tuple(map(float, per_class)),
+        val_f1=macro_f1(counts),
+        val_f1_per_class=tuple(map(float, per_class(counts)[2])),
         images_per_s=seen / training_s,
         seconds=time.perf_counter() - start,
     )

@@ -107,10 +107,7 @@ def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     try:
         ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            configure_logging=False,
-            **({} if address else local),
+            address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else local)
         )
     except ConnectionError as error:
         raise BadInput(f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]})") from None

@@ -1,0 +1,379 @@
+"""Folders as people have them: which layouts are understood, how they are split, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tune_tl.data import folder
+from tune_tl.data.catalog import CATALOG, published_split, resolve
+from tune_tl.data.folder import IMAGE_SUFFIXES, SPLITS, Dataset, scan
+from tune_tl.experiment import BadInput
+
+REAL = Path(__file__).parents[3] / "shared" / "datasets"
+
+
+def fill(root: Path, counts: Mapping[str, int]) -> Path:
+    """Files with content of their own; no image is ever opened here."""
+    for place, count in counts.items():
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for n in range(count):
+            (root / place / f"{n}.jpg").write_text(f"{place} {n}")
+    return root
+
+
+def read(root: Path) -> Dataset:
+    return scan(root, name="mine")
+
+
+def refused(root: Path) -> str:
+    with pytest.raises(BadInput) as error:
+        read(root)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def counts(dataset: Dataset) -> tuple[int, int, int]:
+    train, val, test = (dataset.count(split) for split in SPLITS)
+    return train, val, test
+
+
+def splits(dataset: Dataset) -> dict[str, str]:
+    return {image.path.relative_to(dataset.root).as_posix(): image.split for image in dataset.images}
+
+
+def in_both(places: list[str], n: int) -> dict[str, int]:
+    return {f"{place}/{label}": n for place in places for label in ("cat", "dog")}
+
+
+@pytest.mark.parametrize(
+    ("places", "sizes"),
+    [
+        (["train", "val", "test"], (20, 20, 20)),
+        (["training", "validation", "testing"], (20, 20, 20)),
+        (["Train", "Valid", "Test"], (20, 20, 20)),
+        (["train2017", "dev", "test2017"], (20, 20, 20)),
+        (["seg_train/seg_train", "seg_test/seg_test"], (16, 4, 20)),
+        (["train", "test"], (16, 4, 20)),
+        (["train", "val"], (16, 20, 4)),
+        (["train"], (12, 4, 4)),
+        (["simpsons_dataset", "kaggle_simpson_testset"], (16, 4, 20)),
+        (["animals", "animals-test"], (16, 4, 20)),
+        (["pictures"], (12, 4, 4)),
+        (["wrapped/train", "wrapped/val", "wrapped/test"], (20, 20, 20)),
+        (["."], (12, 4, 4)),
+        (["dataset-resized"], (12, 4, 4)),
+        (["deep/deeper"], (12, 4, 4)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_layouts_people_have_are_understood(
+    tmp_path: Path, places: list[str], sizes: tuple[int, int, int]
+) -> None:
+    dataset = read(fill(tmp_path, in_both(places, 10)))
+    assert dataset.classes == ("cat", "dog")
+    assert len(dataset.images) == 20 * len(places)
+    assert counts(dataset) == sizes
+
+
+def test_what_lies_beside_the_splits_is_no_class(tmp_path: Path) -> None:
+    root = fill(tmp_path, in_both(["seg_train/seg_train", "seg_test/seg_test"], 5))
+    fill(root, {"seg_pred/seg_pred": 5, "__MACOSX/cat": 5, ".git/cat": 5})
+    assert read(root).classes == ("cat", "dog")
+
+
+def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path: Path) -> None:
+    dataset = read(fill(tmp_path, {"cat/2019/june": 5, "cat/2020": 5, "dog": 10}))
+    assert Counter(dataset.classes[image.label] for image in dataset.images) == {"cat": 10, "dog": 10}
+
+
+@pytest.mark.parametrize(("cats", "dogs"), [(3, 3), (4, 100), (20, 33), (137, 594)])
+def test_every_class_is_split_in_the_same_proportions(tmp_path: Path, cats: int, dogs: int) -> None:
+    dataset = read(fill(tmp_path, {"cat": cats, "dog": dogs}))
+    for label, total in enumerate((cats, dogs)):
+        held = Counter(image.split for image in dataset.images if image.label == label)
+        assert held["val"] == held["test"] == max(1, round(0.15 * total))
+        assert held.total() == total
+
+
+def test_the_split_is_the_same_on_every_run_and_wherever_the_folder_lies(tmp_path: Path) -> None:
+    here = fill(tmp_path / "here", {"cat": 30, "dog": 20})
+    there = tmp_path / "there" / "wrapped" / "once"
+    shutil.copytree(here, there)
+    first = splits(read(here))
+    assert splits(read(here)) == first
+    assert splits(read(there)) == first
+    assert read(there).fingerprint == read(here).fingerprint
+
+
+def test_the_split_follows_the_images_and_not_their_names(tmp_path: Path) -> None:
+    here = fill(tmp_path / "here", {"cat": 30, "dog": 20})
+    there = tmp_path / "there"
+    shutil.copytree(here, there)
+    for path in (there / "cat").iterdir():
+        path.rename(path.with_name(f"renamed {40 - int(path.stem)}.JPEG"))
+
+    def by_content(dataset: Dataset) -> dict[str, str]:
+        return {image.digest: image.split for image in dataset.images}
+
+    assert by_content(read(here)) == by_content(read(there))
+
+
+def test_copies_of_an_image_never_straddle_the_splits(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 20, "dog": 20})
+    for label in ("cat", "dog"):
+        for n in range(20):
+            for copy in range(n % 4):
+                shutil.copy(root / label / f"{n}.jpg", root / label / f"{n} copy {copy}.jpg")
+    for n in range(10):  # and under the other name
+        shutil.copy(root / "cat" / f"{n}.jpg", root / "dog" / f"cat {n}.jpg")
+    dataset = read(root)
+    held: dict[str, set[str]] = {}
+    for image in dataset.images:
+        held.setdefault(image.digest, set()).add(image.split)
+    assert len(held) == 40
+    assert all(len(where) == 1 for where in held.values())
+    assert len(dataset.images) == 40 + 2 * 30 + 10
+
+
+@pytest.mark.parametrize("label", ["cat", "dog"])
+def test_where_splits_are_given_copies_leave_train_and_never_test(tmp_path: Path, label: str) -> None:
+    root = fill(tmp_path, in_both(["train", "val", "test"], 10))
+    shutil.copy(root / "test/cat/0.jpg", root / f"train/{label}/copy of test.jpg")
+    shutil.copy(root / "test/cat/1.jpg", root / f"val/{label}/copy of test.jpg")
+    shutil.copy(root / "val/cat/2.jpg", root / f"train/{label}/copy of val.jpg")
+    shutil.copy(root / "test/cat/3.jpg", root / f"test/{label}/copy of test.jpg")  # stays: nothing leaks
+    dataset = read(root)
+    assert counts(dataset) == (20, 20, 21)
+    assert any("2 left out of train" in note for note in dataset.notes)
+    assert any("1 left out of val" in note for note in dataset.notes)
+
+
+def test_a_carved_split_holds_no_copy_of_what_is_left(tmp_path: Path) -> None:
+    root = fill(tmp_path, in_both(["train", "test"], 20))
+    for n in range(20):
+        shutil.copy(root / f"train/cat/{n}.jpg", root / f"train/dog/cat {n}.jpg")
+    shutil.copy(root / "test/dog/0.jpg", root / "train/cat/leak.jpg")
+    dataset = read(root)
+    where = [{i.digest for i in dataset.images if i.split == split} for split in SPLITS]
+    assert not where[0] & where[1] and not where[0] & where[2] and not where[1] & where[2]
+    assert dataset.count("test") == 40
+    assert any("carved from train" in note for note in dataset.notes)
+
+
+def test_a_published_split_is_followed_to_the_letter_less_leaks(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 9, "dog": 9})
+    shutil.copy(root / "cat/8.jpg", root / "cat/0.jpg")
+    names = ("train", "train", "train", "val", "val", "val", "test", "test", "test")
+    published = {f"{label}/{n}.jpg": split for label in ("cat", "dog") for n, split in enumerate(names)}
+    dataset = scan(root, name="mine", published=published)  # type: ignore[arg-type]
+    wanted = {path: split for path, split in published.items() if path != "cat/0.jpg"}
+    assert splits(dataset) == wanted
+    assert any("left out of train" in note for note in dataset.notes)
+
+
+def test_a_test_folder_may_lack_a_class(tmp_path: Path) -> None:
+    root = fill(tmp_path, in_both(["train", "test"], 10))
+    shutil.rmtree(root / "test" / "dog")
+    assert counts(read(root)) == (16, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"cat": 10, "dog": 2}, ["'dog'", "2 distinct"]),
+        ({"train/cat": 10, "train/dog": 1, "test/cat": 1}, ["'dog'", "1 distinct"]),
+        ({"train/cat": 10, "val/cat": 2, "val/dog": 2}, ["'dog'", "train"]),
+        ({"test/cat": 10, "test/dog": 10}, ["no train folder", "test"]),
+        ({"cat": 10}, ["one class only", "'cat'"]),
+        ({"train/cat": 5, "val/cat": 5}, ["one class only", "'cat'"]),
+        ({}, ["no class folders", "<class>/<image>"]),
+        ({"cat": 0, "dog": 0}, ["no class folders"]),
+        ({".": 10}, ["no class folders"]),
+        ({"train": 10, "test": 10}, ["no class folders", "train/<class>/<image>"]),
+        ({"train": 10, "test1": 10}, ["no class folders", "train/<class>/<image>"]),
+        ({"train/cat": 5, "training/cat": 5}, ["'train'", "'training'", "both look like train"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_split_is_refused_by_name(
+    tmp_path: Path, made: dict[str, int], said: list[str]
+) -> None:
+    root = fill(tmp_path / "pictures", made)
+    root.mkdir(exist_ok=True)
+    message = refused(root)
+    assert all(word in message for word in said)
+
+
+def test_two_images_of_a_class_are_enough_where_a_test_folder_is_given(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"train/cat": 10, "train/dog": 2, "test/cat": 1})
+    assert counts(read(root)) == (9, 3, 1)
+
+
+def test_copies_do_not_make_a_class_large_enough(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 10, "dog": 1})
+    for n in range(9):
+        shutil.copy(root / "dog/0.jpg", root / f"dog/again {n}.jpg")
+    assert "'dog' has 1 distinct image(s)" in refused(root)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "x" * 300])
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    assert name in refused(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 5, "dog": 5})
+    (root / "cat" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    assert "gone.jpg" in refused(root)
+
+
+def test_only_images_that_are_shown_count(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 5, "dog": 5})
+    before = read(root)
+    (root / "readme.txt").write_text("x")
+    (root / "loose.jpg").write_text("x")
+    (root / "cat" / "labels.csv").write_text("x")
+    (root / "cat" / "Thumbs.db").write_text("x")
+    (root / "cat" / "._0.jpg").write_text("x")
+    (root / "cat" / ".DS_Store").write_text("x")
+    (root / "cat" / "a folder.jpg").mkdir()
+    fill(root, {"cat/.ipynb_checkpoints": 3, "dog/__MACOSX": 3, ".cache": 3, "notes": 0})
+    assert read(root) == before
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_suffix_counts_in_either_case(tmp_path: Path, suffix: str) -> None:
+    root = fill(tmp_path, {"cat": 5, "dog": 5})
+    (root / "cat" / f"more{suffix.upper()}").write_text("more")
+    (root / "cat" / f"other{suffix}").write_text("other")
+    assert len(read(root).images) == 12
+
+
+NAMES = (
+    "été",
+    "猫",
+    "<script>alert(1)<",
+    "a 'b' \"c\"",
+    "[bold]",
+    "x,y;z&w",
+    "-rf",
+)
+
+
+def test_a_class_may_have_any_name_that_is_text(tmp_path: Path) -> None:
+    dataset = read(fill(tmp_path, dict.fromkeys(NAMES, 5)))
+    assert dataset.classes == tuple(sorted(NAMES))
+    assert len(dataset.fingerprint) == 16
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 5, "dog": 5})
+    os.mkdir(os.fsencode(root) + b"/caf\xe9")  # noqa: PTH102  # bytes, as from an old archive
+    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9/1.jpg")).write_text("x")
+    assert "'caf\\udce9'" in refused(root)
+
+
+def test_linked_images_keep_the_names_they_have_in_the_folder(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store", {"all": 12})
+    for n in range(12):
+        place = tmp_path / "linked" / ("cat" if n % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{n}.jpg").symlink_to(store / "all" / f"{n}.jpg")
+    (tmp_path / "whole").symlink_to(tmp_path / "linked")
+    for root in (tmp_path / "linked", tmp_path / "whole"):
+        dataset = read(root)
+        assert set(splits(dataset)) == {f"{'cat' if n % 2 else 'dog'}/{n}.jpg" for n in range(12)}
+
+
+def change_a_byte(root: Path) -> None:
+    (root / "cat" / "3.jpg").write_text("changed")
+
+
+def relabel(root: Path) -> None:
+    (root / "cat" / "3.jpg").rename(root / "dog" / "moved.jpg")
+
+
+def add(root: Path) -> None:
+    (root / "dog" / "more.jpg").write_text("more")
+
+
+def add_a_copy(root: Path) -> None:
+    shutil.copy(root / "dog" / "3.jpg", root / "dog" / "again.jpg")
+
+
+def remove(root: Path) -> None:
+    (root / "dog" / "3.jpg").unlink()
+
+
+def rename_a_class(root: Path) -> None:
+    (root / "dog").rename(root / "wolf")
+
+
+@pytest.mark.parametrize("change", [change_a_byte, relabel, add, add_a_copy, remove, rename_a_class])
+def test_the_fingerprint_tells_other_images_from_these(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    root = fill(tmp_path, {"cat": 10, "dog": 10})
+    before = read(root).fingerprint
+    change(root)
+    assert read(root).fingerprint != before
+
+
+def test_the_split_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 9, "dog": 9})
+    names = ["train", "val", "test"] * 3
+    lists = [
+        {f"{label}/{n}.jpg": split for label in ("cat", "dog") for n, split in enumerate(order)}
+        for order in (names, names[::-1])
+    ]
+    one, other = (scan(root, name="mine", published=published) for published in lists)  # type: ignore[arg-type]
+    assert one.fingerprint != other.fingerprint
+
+
+def test_the_same_set_less_some_files(tmp_path: Path) -> None:
+    dataset = read(fill(tmp_path, {"cat": 10, "dog": 10}))
+    gone = dataset.images[0].path
+    less = dataset.without([gone])
+    assert len(less.images) == 19
+    assert gone not in {image.path for image in less.images}
+    assert less.fingerprint != dataset.fingerprint
+    cats = [image.path for image in dataset.images if image.label == 0]
+    with pytest.raises(BadInput, match="class 'cat' has no image in train"):
+        dataset.without(cats)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real images are not at {REAL}")
+@pytest.mark.parametrize(
+    ("name", "classes", "sizes"),
+    [
+        ("garbage", 6, (1766, 328, 431)),
+        ("intel", 6, None),
+        ("simpsons", None, None),
+        ("cifar10", 10, None),
+        ("tank_elephant", 2, None),
+    ],
+)
+def test_the_real_folders_are_read(
+    name: str, classes: int | None, sizes: tuple[int, int, int] | None
+) -> None:
+    if name in CATALOG:
+        found = resolve(name, REAL / name)
+        assert found.entry
+        dataset = scan(found.root, name=name, published=published_split(found.entry, found.root))
+        assert dataset.notes == ("2 left out of train: copies of val or test images",)
+    else:
+        dataset = scan(REAL / name, name=name)
+    assert classes is None or len(dataset.classes) == classes
+    assert sizes is None or counts(dataset) == sizes
+    where = [{i.digest for i in dataset.images if i.split == split} for split in SPLITS]
+    assert all(where)
+    assert not where[0] & where[1] and not where[0] & where[2] and not where[1] & where[2]
+
+
+def test_the_split_does_not_depend_on_the_searchs_seed() -> None:
+    assert "seed" not in scan.__annotations__
+    assert folder.SPLIT_SEED == 0

@@ -1,0 +1,337 @@
+"""Decoding once: the right pixels from every kind of file, and a store that is whole or not there."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tune_tl.data import store
+from tune_tl.data.catalog import cache_dir
+from tune_tl.data.folder import Dataset, scan
+from tune_tl.data.store import decode, ensure, open_images
+from tune_tl.experiment import BadInput
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return cache_dir() / "decoded"
+
+
+def noise(n: int, width: int = 40, height: int = 30) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(n).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+def pictures(root: Path, each: int = 4) -> Path:
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for n in range(each):
+            noise(n + 100 * (label == "dog")).save(root / label / f"{n}.png")
+    return root
+
+
+def read(root: Path) -> Dataset:
+    return scan(root, name="mine")
+
+
+def stores(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def one(path: Path, size: int = 8) -> np.ndarray:
+    (pixels,) = decode(path, [size])
+    assert pixels.shape == (size, size, 3)
+    assert pixels.dtype == np.uint8
+    return pixels
+
+
+def flat(path: Path) -> tuple[int, ...]:
+    """The one colour of the picture."""
+    pixels = one(path)
+    assert (pixels == pixels[0, 0]).all()
+    return tuple(pixels[0, 0].tolist())
+
+
+def test_a_stored_image_is_what_decoding_it_gives(tmp_path: Path) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    images = open_images(dataset, 16)
+    assert images.classes == ("cat", "dog")
+    for split, rows in images.rows.items():
+        mine = [image for image in dataset.images if image.split == split]
+        assert images.labels[split].tolist() == [image.label for image in mine]
+        for row, image in zip(rows, mine, strict=True):
+            assert (images.pixels[row] == one(image.path, 16)).all()
+            with Image.open(image.path) as direct:
+                squeezed = direct.resize((16, 16), Image.Resampling.BILINEAR)
+            assert (images.pixels[row] == np.asarray(squeezed)).all()
+
+
+def test_copies_share_a_row_and_nothing_can_write_to_it(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures")
+    (root / "cat" / "again.png").write_bytes((root / "cat" / "0.png").read_bytes())
+    images = open_images(read(root), 8)
+    assert len(images.pixels) == 8
+    assert sum(map(len, images.rows.values())) == 9
+    assert not images.pixels.flags.writeable
+
+
+def test_a_store_serves_the_same_images_wherever_they_lie(tmp_path: Path, empty_cache: Path) -> None:
+    ensure(read(pictures(tmp_path / "here")), [8])
+    made = stores(empty_cache)
+    asked: list[int] = []
+    ensure(read(pictures(tmp_path / "there")), [8], lambda done, total: asked.append(done))
+    assert stores(empty_cache) == made
+    assert asked == []
+
+
+def test_two_sizes_take_one_pass_over_the_images(tmp_path: Path, empty_cache: Path) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    asked: list[tuple[int, int]] = []
+    assert ensure(dataset, [16, 8, 8], lambda done, total: asked.append((done, total))) == {}
+    assert asked == [(n, 8) for n in range(1, 9)]
+    assert len(stores(empty_cache)) == 2
+    assert (open_images(dataset, 8).pixels[0] == decode(by_digest(dataset)[0], [16, 8])[1]).all()
+
+
+def by_digest(dataset: Dataset) -> list[Path]:
+    return [image.path for image in sorted(dataset.images, key=lambda image: image.digest)]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "webp", "tiff", "ppm"])
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.new("RGB", (9, 5), RED).save(path)
+    assert np.abs(np.subtract(flat(path), RED)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_stands_upright(tmp_path: Path, orientation: int) -> None:
+    """The upright picture is red on its left and blue on its right, bright at its top."""
+    upright = Image.new("RGB", (64, 48), RED)
+    upright.paste(BLUE, (32, 0, 64, 48))
+    upright.paste(GREEN, (0, 0, 32, 24))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }  # fmt: skip
+    lying = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lying.save(tmp_path / "x.jpg", exif=exif, quality=100, subsampling=0)
+    pixels = one(tmp_path / "x.jpg", 8).astype(int)
+    for (row, column), colour in {(1, 1): GREEN, (6, 1): RED, (1, 6): BLUE, (6, 6): BLUE}.items():
+        assert np.abs(pixels[row, column] - colour).max() < 60
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_keep_their_greys(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(np.full((6, 6), 32896, dtype=np.uint16)).save(tmp_path / f"x.{suffix}")
+    assert flat(tmp_path / f"x.{suffix}") == (128, 128, 128)
+
+
+def test_cmyk_is_seen_as_on_paper(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=100)
+    assert np.abs(np.subtract(flat(tmp_path / "x.jpg"), RED)).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 0)
+        palette.putpalette([255, 0, 0, 0, 0, 255])
+        palette.save(tmp_path / "x.png", transparency=0)
+    else:
+        (clear if mode == "PA" else clear.convert(mode)).save(tmp_path / "x.png")
+    assert flat(tmp_path / "x.png") == WHITE
+
+
+def test_a_palette_with_bytes_of_transparency_brings_no_warning(tmp_path: Path) -> None:
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.save(tmp_path / "x.png", transparency=b"\x00\xff")
+    assert flat(tmp_path / "x.png") == BLUE
+
+
+@pytest.mark.parametrize(("mode", "value", "seen"), [("L", 77, 77), ("1", 1, 255), ("I;16", 0, 0)])
+def test_grey_is_grey(tmp_path: Path, mode: str, value: int, seen: int) -> None:
+    Image.new(mode, (8, 8), value).save(tmp_path / "x.png")
+    assert flat(tmp_path / "x.png") == (seen,) * 3
+
+
+def test_an_animation_is_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50)
+    assert flat(tmp_path / "x.gif") == RED
+
+
+def test_a_single_pixel_is_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), GREEN).save(tmp_path / "x.png")
+    assert flat(tmp_path / "x.png") == GREEN
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises so many pixels and holds next to none."""
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(b"0")))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    noise(0, 200, 200).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+BAD = {
+    "empty.jpg": (b"", "empty file"),
+    "half.jpg": (jpeg()[: len(jpeg()) // 2], "truncated"),
+    "page.jpg": (b"<!doctype html><h1>404</h1>", "no image in a known format"),
+    "bomb.png": (png_header(10_000, 10_000), "10000x10000 pixels, above 50 million"),
+    "huge.png": (png_header(60_000, 60_000), "3600000000 pixels"),
+    "header.png": (png_header(10, 10), ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_image_that_is_none_is_listed_with_its_reason(
+    tmp_path: Path, empty_cache: Path, name: str
+) -> None:
+    root = pictures(tmp_path / "pictures")
+    (root / "cat" / name).write_bytes(BAD[name][0])
+    bad = ensure(read(root), [8])
+    assert list(bad) == [root / "cat" / name]
+    assert BAD[name][1] in bad[root / "cat" / name]
+    assert "\n" not in bad[root / "cat" / name]
+    assert not [path for path in stores(empty_cache) if path.endswith(".u8")]
+
+
+def test_all_bad_images_are_listed_at_once_and_every_copy_of_them(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures", 20)
+    for name, (content, _) in BAD.items():
+        (root / "cat" / name).write_bytes(content)
+    (root / "dog" / "empty too.jpg").write_bytes(b"")
+    dataset = read(root)
+    listed = {root / "cat" / name for name in BAD} | {root / "dog" / "empty too.jpg"}
+    for _ in range(2):  # and again, without decoding anything
+        assert ensure(dataset, [8]).keys() == listed
+    with pytest.raises(BadInput, match="cannot be decoded"):
+        open_images(dataset, 8)
+    rest = dataset.without(listed)
+    assert ensure(rest, [8]) == {}
+    assert len(open_images(rest, 8).pixels) == 40
+
+
+def test_a_bad_image_that_was_mended_is_read(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures")
+    (root / "cat" / "x.png").write_bytes(b"")
+    assert ensure(read(root), [8])
+    noise(7).save(root / "cat" / "x.png")
+    assert ensure(read(root), [8]) == {}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM"])
+def test_a_damaged_file_is_an_image_or_gets_one_line(tmp_path: Path, form: str) -> None:
+    buffer = io.BytesIO()
+    noise(0).save(buffer, form)
+    draw = random.Random(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as while a store is built
+        for _ in range(150):
+            content = bytearray(buffer.getvalue())
+            if draw.random() < 0.4:
+                content = content[: draw.randrange(1, len(content))]
+            for _ in range(draw.choice([0, 1, 3, 10])):
+                content[int(draw.random() ** 4 * len(content))] = draw.randrange(256)
+            (tmp_path / "x").write_bytes(content)
+            try:
+                one(tmp_path / "x")
+            except ValueError as error:
+                assert str(error)
+                assert "\n" not in str(error)
+
+
+BUILD = """
+import os, signal, sys
+from pathlib import Path
+from tune_tl.data.folder import scan
+from tune_tl.data.store import ensure
+
+def progress(done, total):
+    print(done, flush=True)
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+assert not ensure(scan(Path(sys.argv[1]), name="mine"), [8, 16], progress)
+print("built")
+"""
+
+
+def builder(root: Path, killed_after: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILD, str(root), str(killed_after)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_build_leaves_nothing_that_is_taken_for_a_store(tmp_path: Path, empty_cache: Path) -> None:
+    root = pictures(tmp_path / "pictures", 10)
+    killed = builder(root, killed_after=7)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    left = stores(empty_cache)
+    assert left
+    assert not [name for name in left if name.endswith(".u8")]
+    dataset = read(root)
+    images = open_images(dataset, 16)
+    for row, path in enumerate(by_digest(dataset)):
+        assert (images.pixels[row] == one(path, 16)).all()
+    assert not [name for name in stores(empty_cache) if ".part" in name]  # the disk is free again
+
+
+def test_four_processes_build_one_store(tmp_path: Path, empty_cache: Path) -> None:
+    root = pictures(tmp_path / "pictures", 10)
+    running = [builder(root) for _ in range(4)]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert [words[-1] for words in said] == ["built"] * 4
+    assert sorted(len(words) for words in said) == [1, 1, 1, 21]  # one decoded, the others waited
+    assert len(stores(empty_cache)) == 2
+
+
+def test_too_small_a_disk_is_told_before_anything_is_written(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    monkeypatch.setattr(store, "MARGIN", 1 << 60)
+    with pytest.raises(BadInput, match=r"need .* GB in .*decoded.* are free; .*XDG_CACHE_HOME"):
+        ensure(dataset, [8])
+    assert stores(empty_cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BadInput, match=r"file/tune_tl/decoded.*XDG_CACHE_HOME"):
+        ensure(dataset, [8])
+
+
+def test_the_cache_lies_where_the_environment_says(empty_cache: Path) -> None:
+    assert Path(os.environ["XDG_CACHE_HOME"]) in empty_cache.parents

@@ -1,0 +1,271 @@
+"""A search's folder: what it is called, who holds it, what it was started on, which weights stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tune_tl import run_folder, spaces
+from tune_tl.data.folder import scan
+from tune_tl.experiment import BadInput, EpochMetrics, Experiment, State, TrialConfig, TrialResult
+from tune_tl.preflight import Ready
+from tune_tl.results.ranking import finalists
+from tune_tl.results.runs import SEARCH_FILE
+from tune_tl.run_folder import KeptWeights, begin, claimed, name_for
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def search(output: Path, name: str, space: str = "garbage", age: float = 0) -> Path:
+    """A search that was run before."""
+    folder = output / name
+    folder.mkdir(parents=True)
+    (folder / SEARCH_FILE).write_text(json.dumps({"name": name, "space": space}))
+    stat = (folder / SEARCH_FILE).stat()
+    os.utime(folder / SEARCH_FILE, (stat.st_atime, stat.st_mtime - age))
+    return folder
+
+
+def refused(output: Path, name: str | None, *, resume: bool = False) -> str:
+    with pytest.raises(BadInput) as error:
+        name_for(output, name, "garbage", resume=resume)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_search_is_called_like_its_space_and_numbered_from_the_second(output: Path) -> None:
+    for wanted in ("garbage", "garbage-2", "garbage-3"):
+        assert name_for(output, None, "garbage", resume=False) == wanted
+        search(output, wanted)
+    assert not (output / "garbage-4").exists()  # a name is no folder yet
+
+
+def test_a_name_that_is_taken_is_refused_with_the_way_on(output: Path) -> None:
+    search(output, "mine")
+    assert name_for(output, "other", "garbage", resume=False) == "other"
+    message = refused(output, "mine")
+    assert str(output / "mine") in message
+    assert "--name" in message
+    assert "--resume" in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/tmp/x",
+        ".hidden",
+        "-x",
+        " x",
+        "a\nb",
+        "a\0b",
+        "x" * 101,
+        "漢" * 90,
+        "a:b",
+    ],
+)
+def test_a_name_that_is_no_plain_file_name_is_refused(output: Path, name: str) -> None:
+    assert repr(name) in refused(output, name)
+    assert repr(name) in refused(output, name, resume=True)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["x", "my search", "été 2.1", "a_b-c.d", "x" * 100, "7"])
+def test_a_plain_name_is_taken_as_it_is(output: Path, name: str) -> None:
+    assert name_for(output, name, "garbage", resume=False) == name
+
+
+@pytest.mark.parametrize("space", ["pictures", ".hidden", "-rf", "my pics [1]", "é/漢", "..", "", "漢" * 300])
+def test_the_name_of_any_space_is_one_that_can_be_given_back(output: Path, space: str) -> None:
+    for _ in range(2):
+        name = name_for(output, None, space, resume=False)
+        search(output, name, space)
+        assert name_for(output, name, space, resume=True) == name
+
+
+def test_a_resume_takes_up_the_newest_search_of_its_space(output: Path) -> None:
+    search(output, "garbage", age=30)
+    search(output, "named by hand", age=20)
+    search(output, "garbage-2", age=25)
+    search(output, "newer", space="other", age=10)
+    damaged = search(output, "damaged")
+    for text in ("{", "[]", "{}", "null"):
+        (damaged / SEARCH_FILE).write_text(text)
+        assert name_for(output, None, "garbage", resume=True) == "named by hand"
+
+
+def test_nothing_to_resume_is_said(output: Path) -> None:
+    assert "nothing to resume" in refused(output, None, resume=True)
+    search(output, "x", space="other")
+    message = refused(output, None, resume=True)
+    assert "'garbage'" in message
+    assert str(output) in message
+
+
+def test_a_misspelt_name_to_resume_is_answered_with_the_right_one(output: Path) -> None:
+    search(output, "birds")
+    message = refused(output, "brids", resume=True)
+    assert "'brids'" in message
+    assert "birds" in message.replace("brids", "")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from tune_tl.run_folder import claimed
+
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(output: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has claimed `output/x`."""
+    command = [sys.executable, "-c", HOLD, str(output / "x")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_one_process_at_a_time_runs_a_search(output: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(BadInput, match="another process") as error, claimed(output / "x"):
+        pass
+    assert str(output / "x") in str(error.value)
+    with claimed(output / "y"):  # another search is free
+        pass
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, None], ids=["killed", "done"])
+def test_a_search_is_free_again_when_its_process_has_ended(
+    output: Path, holder: subprocess.Popen[str], end: signal.Signals | None
+) -> None:
+    if end:
+        holder.send_signal(end)
+    holder.communicate()
+    with claimed(output / "x"):
+        assert (output / "x").is_dir()
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for output in (tmp_path / "file", Path("/proc/nowhere")):
+        with pytest.raises(BadInput, match=r"cannot be written .*--output") as error, claimed(output / "x"):
+            pass
+        assert str(output / "x") in str(error.value)
+
+
+def pictures(root: Path, tag: str = "") -> Path:
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for n in range(5):
+            (root / label / f"{n}.jpg").write_text(f"{label} {n} {tag}")
+    return root
+
+
+def ready(root: Path) -> Ready:
+    return Ready(spaces.load("default")[0], scan(root, name="pets"), {}, {"vgg16": "no network"})
+
+
+def experiment(output: Path) -> Experiment:
+    made = Experiment("x", trials=3, budget_s=None, strategy="tpe", seed=1, output=output)
+    made.folder.mkdir(parents=True)
+    return made
+
+
+def test_what_is_searched_is_written_down(tmp_path: Path, output: Path) -> None:
+    mine, prepared = experiment(output), ready(pictures(tmp_path / "pictures"))
+    begin(mine, prepared)
+    facts = json.loads((mine.folder / SEARCH_FILE).read_text())
+    assert (facts["name"], facts["strategy"], facts["trials"], facts["seed"]) == ("x", "tpe", 3, 1)
+    assert facts["dataset"] == prepared.dataset.describe()
+    assert facts["class_names"] == ["cat", "dog"]
+    assert facts["left_out"] == {"vgg16": "no network"}
+    assert {"python", "torch", "ray", "optuna", "mlflow"} <= facts["versions"].keys()
+    assert sorted(path.name for path in mine.folder.iterdir()) == [SEARCH_FILE]  # no half-written file
+
+
+def test_a_search_goes_on_with_the_same_images_wherever_they_lie(tmp_path: Path, output: Path) -> None:
+    mine = experiment(output)
+    begin(mine, ready(pictures(tmp_path / "here")))
+    begin(mine, ready(pictures(tmp_path / "there")))
+
+
+def test_a_search_does_not_go_on_with_other_images(tmp_path: Path, output: Path) -> None:
+    mine = experiment(output)
+    one, other = ready(pictures(tmp_path / "one")), ready(pictures(tmp_path / "other", "changed"))
+    begin(mine, one)
+    before = (mine.folder / SEARCH_FILE).read_bytes()
+    with pytest.raises(BadInput) as error:
+        begin(mine, other)
+    assert one.dataset.fingerprint in str(error.value)
+    assert other.dataset.fingerprint in str(error.value)
+    assert "--name" in str(error.value)
+    assert (mine.folder / SEARCH_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"dataset": null}', "null"])
+def test_a_damaged_folder_is_named(tmp_path: Path, output: Path, text: str) -> None:
+    mine = experiment(output)
+    (mine.folder / SEARCH_FILE).write_text(text)
+    with pytest.raises(BadInput) as error:
+        begin(mine, ready(pictures(tmp_path / "pictures")))
+    assert str(mine.folder / SEARCH_FILE) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def result(n: int, unfreeze: int, f1: float, state: State = State.COMPLETED) -> TrialResult:
+    config = TrialConfig("resnet18", unfreeze="all" if unfreeze == 9 else unfreeze, seed=n)
+    epoch = EpochMetrics(1, 0.1, 0.1, f1, f1, (f1,), 1.0, 1.0)
+    return TrialResult(config.key, config, state, (epoch,), 0.0, 1.0)
+
+
+def test_only_the_weights_of_those_that_would_be_finalists_stay(tmp_path: Path) -> None:
+    def checkpoint(trial: str) -> Path:
+        return tmp_path / f"{trial}.safetensors"
+
+    results = [
+        result(0, 0, 0.5), result(1, 0, 0.7), result(2, 2, 0.6), result(3, 0, 0.6), result(4, 9, 0.9),
+        result(5, 9, 0.99, State.FAILED), result(6, 2, 0.8, State.STOPPED), result(7, 1, float("nan")),
+        result(8, 2, 0.7),
+    ]  # fmt: skip
+    running = checkpoint("running")
+    running.write_text("in training")
+    for first in range(len(results)):  # of which an earlier run ended so many
+        for path in tmp_path.glob("*.safetensors"):
+            path.unlink()
+        running.write_text("in training")
+        for past in finalists(results[:first]):
+            checkpoint(past.trial).write_text("weights")
+        kept = KeptWeights(checkpoint, results[:first])
+        for n in range(first, len(results)):
+            checkpoint(results[n].trial).write_text("weights")
+            kept.end(results[n])
+            there = {path.stem for path in tmp_path.glob("*.safetensors")}
+            assert there == {"running"} | {r.trial for r in finalists(results[: n + 1])}
+
+
+def test_a_trial_that_never_wrote_weights_can_end(tmp_path: Path) -> None:
+    KeptWeights(lambda trial: tmp_path / trial, []).end(result(0, 0, 0.5, State.FAILED))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_are_those_of_this_machine() -> None:
+    assert run_folder.versions()["python"] == ".".join(map(str, sys.version_info[:3]))

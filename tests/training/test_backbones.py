@@ -1,0 +1,96 @@
+"""Every registered backbone, uncut: its stages are the library's network and nothing is forgotten."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tune_tl.training.backbones import BACKBONES, Backbone, register
+from tune_tl.training.model import assemble, create
+
+SMALLEST = {"inception_v3": 75}  # pixels a side that a network can take, where more than 64
+
+
+def batch(backbone: Backbone, seed: int = 1) -> Tensor:
+    size = SMALLEST.get(backbone.name, 64)
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def wake(model: nn.Module, x: Tensor) -> None:
+    """Give `model`, left in eval mode, values under which every layer shows in its output.
+
+    In fresh deep networks activations die out, and outputs are equal whatever the layers do.
+    """
+    random = torch.Generator().manual_seed(0)
+    norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for vector in (p for p in model.parameters() if p.numel() == max(p.shape)):
+            vector.add_(torch.randn(vector.shape, generator=random), alpha=0.02)
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train().reset_running_stats()
+            norm.momentum = None  # the statistics of `x` alone
+        model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+
+
+@cache
+def woken(backbone: Backbone) -> nn.Module:
+    model = create(backbone)
+    wake(model, batch(backbone))
+    return model
+
+
+@pytest.fixture(params=BACKBONES.values(), ids=BACKBONES.keys())
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return request.param  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def test_the_stages_in_order_then_neck_and_head_are_the_librarys_network(backbone: Backbone) -> None:
+    model, x = woken(backbone), batch(backbone)
+    wanted = model(x)
+    for part in (*backbone.stages, backbone.neck, backbone.head):
+        x = assemble(model, part)(x)
+    spread = (wanted[0] - wanted[1]).abs().max().item()
+    assert spread > 1e-3, "the network tells two images apart, so equal outputs mean something"
+    torch.testing.assert_close(x, wanted, atol=1e-4 * spread, rtol=0)
+
+
+def test_every_parameter_is_in_one_stage_or_the_head(backbone: Backbone) -> None:
+    model = woken(backbone)
+    found = Counter(
+        id(parameter)
+        for part in (*backbone.stages, backbone.neck, backbone.head)
+        for parameter in assemble(model, part).parameters()
+    )
+    auxiliary = ("aux1", "aux2", "AuxLogits")  # heads that only help the original training
+    wanted = {
+        name: id(parameter) for name, parameter in model.named_parameters() if not name.startswith(auxiliary)
+    }
+    assert found == Counter(wanted.values())
+
+
+def test_every_stage_but_not_the_neck_has_something_to_train(backbone: Backbone) -> None:
+    model = woken(backbone)
+    trainable = [any(True for _ in assemble(model, stage).parameters()) for stage in backbone.stages]
+    assert all(trainable)
+    assert not any(True for _ in assemble(model, backbone.neck).parameters())
+
+
+def test_an_entry_says_where_its_weights_are_and_what_pixels_they_expect(backbone: Backbone) -> None:
+    assert backbone.name == backbone.name.lower()
+    assert backbone.url.startswith("https://")
+    assert backbone.size >= 224
+    assert all(0 < value < 1 for value in (*backbone.mean, *backbone.std))
+    assert 0 <= backbone.dropout < 1
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="'resnet18' is registered already"):
+        register(BACKBONES["resnet18"])
