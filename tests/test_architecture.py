@@ -23,13 +23,19 @@ DOORS = frozenset({"search", "leaderboard", "audit", "promote", "predict", "app"
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "experiment": frozenset(),
     "ledger": frozenset({"experiment"}),
+    "space": frozenset({"experiment"}),
     "data": frozenset({"experiment"}),
     "training": frozenset({"experiment", "data"}),
     "tracking": frozenset({"experiment", "ledger"}),
-    "spaces": frozenset({"experiment", "data", "training"}),
-    "results": frozenset({"experiment", "ledger", "data", "training", "spaces"}),
-    "tuning": frozenset({"experiment", "ledger", "data", "training", "tracking", "spaces"}),
-    "preflight": frozenset({"experiment", "ledger", "data", "training", "tracking", "spaces"}),
+    "spaces": frozenset({"experiment", "space", "data", "training"}),
+    "results": frozenset({"experiment", "ledger", "data", "training"}),
+    "preflight": frozenset({"experiment", "space", "data", "training"}),
+    "tuning": frozenset({"experiment", "ledger", "space", "data", "training", "preflight"}),
+    # What the search's door is made of.
+    "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
+    "display": frozenset({"experiment"}),
+    "run_folder": frozenset({"experiment", "preflight", "results"}),
+    "record": frozenset({"experiment", "ledger", "preflight", "results", "run_folder", "tracking"}),
 }
 ONLY_IN = {"ray": "tuning", "mlflow": "tracking"}
 TOO_SLOW_FOR_HELP = {"torch", "torchvision", "timm", "ray", "mlflow"}
