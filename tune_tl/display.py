@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
+from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
 
 LINE_EVERY_S = 20.0  # off a terminal: a line at most this often, and for each new best
 
@@ -18,14 +20,17 @@ LINE_EVERY_S = 20.0  # off a terminal: a line at most this often, and for each n
 class Display(Observer):
     """Observes a search and shows running and finished trials, the best so far and the time left."""
 
-    def __init__(self, experiment: Experiment, console: Console, clock: Clock, done: int) -> None:
+    def __init__(
+        self, experiment: Experiment, console: Console, clock: Clock, past: Sequence[TrialResult]
+    ) -> None:
         self._experiment = experiment
         self._console = console
         self._clock = clock
         self._running: dict[str, tuple[TrialConfig, EpochMetrics | None]] = {}
-        self._done = done  # trials that an earlier run finished count
-        self._failed = 0
-        self._best: tuple[float, TrialConfig, int] | None = None
+        self._done = len(past)  # trials that an earlier run finished count
+        self._failed = sum(result.failed for result in past)
+        # The best epoch of each trial that has not failed.
+        self._bests = {r.trial: (r.best.val_f1, r.config, r.best.epoch) for r in past if r.best}
         self._line_at = 0.0
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
         self._live = Live(
@@ -53,20 +58,23 @@ class Display(Observer):
             self._running[config.key] = (config, None)
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
-        better = self._best is None or metrics.val_f1 > self._best[0]
+        better = metrics.val_f1 > max((f1 for f1, _, _ in self._bests.values()), default=-1.0)
         with self._lock:
             self._running[config.key] = (config, metrics)
-            if better:
-                self._best = (metrics.val_f1, config, metrics.epoch)
+            if metrics.val_f1 > self._bests.get(config.key, (-1.0,))[0]:
+                self._bests[config.key] = (metrics.val_f1, config, metrics.epoch)
         self._line(better)
 
     def end(self, result: TrialResult) -> None:
         with self._lock:
             self._running.pop(result.trial, None)
             self._done += 1
-            self._failed += result.state is State.FAILED
-        if result.state is State.FAILED:
-            self._console.print(f"trial {result.trial} failed: {result.reason}", style="red", highlight=False)
+            if result.failed:
+                self._failed += 1
+                self._bests.pop(result.trial, None)
+        if result.failed:
+            text = Text(f"trial {result.trial} failed: {result.reason}", style="red")
+            self._console.print(text, soft_wrap=True)
         self._line(False)
 
     def _line(self, now: bool) -> None:
@@ -83,8 +91,8 @@ class Display(Observer):
         parts = [_duration(t), f"{self._done}{of} trials done", f"{len(self._running)} running"]
         if self._failed:
             parts.append(f"{self._failed} failed")
-        if self._best:
-            f1, config, epoch = self._best
+        if self._bests:
+            f1, config, epoch = max(self._bests.values(), key=lambda best: best[0])
             parts.append(f"best val F1 {f1:.3f} ({describe(config)}, epoch {epoch})")
         if experiment.budget_s is not None:
             parts.append(f"{_duration(max(0.0, experiment.budget_s - t))} left")
@@ -104,7 +112,8 @@ class Display(Observer):
                 table.add_row(
                     describe(config), f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers
                 )
-            return Group(self._bar(), Text(self._progress()), table)
+            bar = Padding(self._bar(), 0)  # a bar alone ends no line
+            return Group(bar, Text(self._progress()), table)
 
     def _bar(self) -> ProgressBar:
         experiment = self._experiment

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from tune_tl import ledger, run_folder
 from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer, TrialResult
@@ -82,7 +83,7 @@ class Record(contextlib.ExitStack):
             first = next(
                 (r.reason for r in results if r.failed), "the budget ended before the first epoch did"
             )
-            console.print(f"no trial finished: {first}", style="bold red")
+            console.print(Text(f"no trial finished: {first}", style="bold red"), soft_wrap=True)
             return 1
         self._tracker.close()
         self._say_where(console)
@@ -99,7 +100,7 @@ class Record(contextlib.ExitStack):
             ),
         ]
         for label, text in rows:
-            console.print(f"[bold]{label:12}[/bold]{text}", soft_wrap=True)
+            console.print(Text.assemble((f"{label:12}", "bold"), text), soft_wrap=True)
 
 
 def _described(experiment: Experiment, ready: Ready) -> Search:

@@ -51,17 +51,17 @@ def search(given: Options, start: float) -> int:
 
         with (
             Record(experiment, ready, past, given.tracking_uri, clock) as record,
-            Display(experiment, console, clock, len(past)) as display,
+            Display(experiment, console, clock, past) as display,
         ):
             try:
                 tune_trials(experiment, ready, [*record.observers, display], past=past, clock=clock)
+                display.close()
+                return record.conclude(console)
             except KeyboardInterrupt:
                 display.close()
                 console.print("interrupted; every finished epoch is kept. Go on with:", style="bold")
-                console.print(given.resume_command(name), soft_wrap=True)
+                console.print(given.resume_command(name), soft_wrap=True, markup=False)
                 raise
-            display.close()
-            return record.conclude(console)
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -1,0 +1,14 @@
+"""All of Ray. Its settings are made here, since it reads some of them when it is imported."""
+
+import os
+
+# No reports to its makers, no writing of its own event files.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ctrl+C is the search's: Ray would end early as if all were done.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# A trial stopped in mid-epoch is not waited for: its last acknowledged epoch is what counts.
+os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "1")

@@ -12,6 +12,8 @@ from ray.tune.search import Searcher
 
 from tune_tl.experiment import EPOCH, VAL_F1, State, TrialConfig, TrialResult
 
+FINISHED: str = Searcher.FINISHED  # what Ray takes for: no more trials
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -25,7 +27,7 @@ class Brief:
     seed: int
 
 
-class OptunaProposals(Searcher):
+class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
     """Asks an Optuna study for configs and tells it how they fared.
 
     Ray ships such a searcher; this one differs where that one goes wrong: a failed trial is told as
@@ -65,7 +67,7 @@ class OptunaProposals(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config's fields, or FINISHED when the limit is reached or nothing new is left to draw."""
         if self._limit is not None and len(self._proposed) >= self._limit:
-            return Searcher.FINISHED
+            return FINISHED
         for _ in range(100):
             trial = self.study.ask()
             config = self._draw(trial)
@@ -74,7 +76,7 @@ class OptunaProposals(Searcher):
                 self._running[trial_id] = trial
                 return config.to_dict()
             self.study.tell(trial, state=TrialState.FAIL)  # known already
-        return Searcher.FINISHED
+        return FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._running[trial_id].report(result[VAL_F1], result[EPOCH])
@@ -88,10 +90,12 @@ class OptunaProposals(Searcher):
         if error or not result or VAL_F1 not in result:
             self._tell(trial, State.FAILED, None)
         else:
-            # The result that stopped a trial has not been through on_trial_result.
-            trial.report(result[VAL_F1], result[EPOCH])
+            known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            if result[EPOCH] not in known:  # the result that stops a trial skips on_trial_result
+                trial.report(result[VAL_F1], result[EPOCH])
+            best = max([result[VAL_F1], *known.values()])  # of the epoch whose weights are kept
             done = result[EPOCH] >= self._epochs
-            self._tell(trial, State.COMPLETED if done else State.STOPPED, result[VAL_F1])
+            self._tell(trial, State.COMPLETED if done else State.STOPPED, best)
 
     def _tell(self, trial: optuna.Trial, state: State, value: float | None) -> None:
         if state is State.COMPLETED:

@@ -5,22 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Before Ray is imported: no reports to its makers, no writing of its own event files.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# A trial stopped in mid-epoch is not waited for: its last acknowledged epoch is what counts.
-os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "1")
-
 import ray
 from ray import tune
+from ray.exceptions import AuthenticationError
 from ray.tune.experiment import Trial
 
 from tune_tl import ledger
@@ -57,7 +50,9 @@ def tune_trials(
         experiment = _placed(experiment, resources)
         stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
         space = ready.space
-        cut_off = [space.point(config) for config in ledger.unfinished(experiment.folder)]
+        known = {result.trial for result in past}
+        failed = [r.config for r in ledger.read(experiment.folder) if r.trial not in known]  # to be retried
+        cut_off = [space.point(config) for config in [*ledger.unfinished(experiment.folder), *failed]]
         brief = Brief(
             lambda proposal: space.suggest(proposal, stages),
             [*cut_off, *space.first],
@@ -105,15 +100,23 @@ def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
     }
     logger = logging.getLogger("ray")
     logger.handlers, logger.propagate = [logging.NullHandler()], False
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else local)
+            address=address or "local",
+            log_to_driver=False,
+            configure_logging=False,
+            **({} if address else local),
         )
-    except ConnectionError as error:
-        raise BadInput(f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]})") from None
+    except (ConnectionError, AuthenticationError) as error:
+        raise BadInput(
+            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
+        ) from None
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logger.handlers = [handler]  # ray.init took the others away
+    with contextlib.suppress(ValueError):  # not the main thread, where ray.init leaves it alone
+        signal.signal(signal.SIGTERM, terminated)  # with Ray's own, the process would die on the spot
     _hide_token()
     try:
         yield ray.cluster_resources()
@@ -152,7 +155,7 @@ def _key(trial: Trial) -> str:
     return TrialConfig.from_dict(trial.config).key
 
 
-class _Relay(tune.Callback):
+class _Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     """Turns Ray's events into TrialResults for the observers."""
 
     def __init__(self, observers: Sequence[Observer], clock: Clock, experiment: Experiment) -> None:
@@ -184,12 +187,7 @@ class _Relay(tune.Callback):
             observer.epoch(config, metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        config, _ = self._started[trial.trial_id]
-        done = len(self._epochs[trial.trial_id]) == config.epochs
-        if done:
-            self._end(trial.trial_id, State.COMPLETED, None)
-        else:
-            self._end(trial.trial_id, State.STOPPED, "outperformed")
+        self._stop(trial.trial_id, "outperformed")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial.trial_id, State.FAILED, _reason(trial))
@@ -197,7 +195,14 @@ class _Relay(tune.Callback):
     def close(self) -> None:
         """End what still ran when the budget did."""
         for trial_id in list(self._started):
-            self._end(trial_id, State.STOPPED, "budget spent")
+            self._stop(trial_id, "budget spent")
+
+    def _stop(self, trial_id: str, reason: str) -> None:
+        config, _ = self._started[trial_id]
+        if len(self._epochs[trial_id]) == config.epochs:
+            self._end(trial_id, State.COMPLETED, None)
+        else:
+            self._end(trial_id, State.STOPPED, reason)
 
     def _end(self, trial_id: str, state: State, reason: str | None) -> None:
         config, started = self._started.pop(trial_id)
@@ -217,6 +222,9 @@ class _Relay(tune.Callback):
 
 
 def _reason(trial: Trial) -> str:
-    error = trial.get_pickled_error() or trial.get_error()
+    """Why a trial failed: from the file that Ray has just written; where `get_error` looks it comes later."""
+    if not trial.pickled_error_file:
+        return "unknown, see ray.log"
+    error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
