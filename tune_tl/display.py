@@ -14,7 +14,8 @@ from rich.text import Text
 
 from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
 
-LINE_EVERY_S = 20.0  # off a terminal: a line at most this often, and for each new best
+LINE_EVERY_S = 20.0  # off a terminal: a line at most this often
+BEST_EVERY_S = 2.0  # and for a new best, once the last line is this old
 
 
 class Display(Observer):
@@ -31,7 +32,7 @@ class Display(Observer):
         self._failed = sum(result.failed for result in past)
         # The best epoch of each trial that has not failed.
         self._bests = {r.trial: (r.best.val_f1, r.config, r.best.epoch) for r in past if r.best}
-        self._line_at = 0.0
+        self._line_at = -LINE_EVERY_S
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
         self._live = Live(
             get_renderable=self._panel,
@@ -56,6 +57,7 @@ class Display(Observer):
     def begin(self, config: TrialConfig) -> None:
         with self._lock:
             self._running[config.key] = (config, None)
+        self._line(LINE_EVERY_S)
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
         better = metrics.val_f1 > max((f1 for f1, _, _ in self._bests.values()), default=-1.0)
@@ -63,7 +65,7 @@ class Display(Observer):
             self._running[config.key] = (config, metrics)
             if metrics.val_f1 > self._bests.get(config.key, (-1.0,))[0]:
                 self._bests[config.key] = (metrics.val_f1, config, metrics.epoch)
-        self._line(better)
+        self._line(BEST_EVERY_S if better else LINE_EVERY_S)
 
     def end(self, result: TrialResult) -> None:
         with self._lock:
@@ -75,25 +77,26 @@ class Display(Observer):
         if result.failed:
             text = Text(f"trial {result.trial} failed: {result.reason}", style="red")
             self._console.print(text, soft_wrap=True)
-        self._line(False)
+        self._line(LINE_EVERY_S)
 
-    def _line(self, now: bool) -> None:
+    def _line(self, every: float) -> None:
         t = self._clock()
-        if self._console.is_terminal or not (now or t - self._line_at >= LINE_EVERY_S):
+        if self._console.is_terminal or t - self._line_at < every:
             return
         self._line_at = t
-        self._console.print(self._progress(), highlight=False, soft_wrap=True)
+        self._console.print(self._progress(), highlight=False, markup=False, soft_wrap=True)
 
     def _progress(self) -> str:
         t = self._clock()
         experiment = self._experiment
         of = f" of {experiment.trials}" if experiment.trials else ""
-        parts = [_duration(t), f"{self._done}{of} trials done", f"{len(self._running)} running"]
+        done = "trial" if self._done == 1 and not of else "trials"
+        parts = [_duration(t), f"{self._done}{of} {done} done", f"{len(self._running)} running"]
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._bests:
             f1, config, epoch = max(self._bests.values(), key=lambda best: best[0])
-            parts.append(f"best val F1 {f1:.3f} ({describe(config)}, epoch {epoch})")
+            parts.append(f"best val F1 {f1:.3f} ({config.in_words}, epoch {epoch})")
         if experiment.budget_s is not None:
             parts.append(f"{_duration(max(0.0, experiment.budget_s - t))} left")
         return " · ".join(parts)
@@ -109,9 +112,7 @@ class Display(Observer):
                     if metrics
                     else ("", "", "")
                 )
-                table.add_row(
-                    describe(config), f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers
-                )
+                table.add_row(config.in_words, f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers)
             bar = Padding(self._bar(), 0)  # a bar alone ends no line
             return Group(bar, Text(self._progress()), table)
 
@@ -120,13 +121,6 @@ class Display(Observer):
         shares = [self._clock() / experiment.budget_s] if experiment.budget_s else []
         shares += [self._done / experiment.trials] if experiment.trials else []
         return ProgressBar(total=1.0, completed=min(1.0, max(shares, default=0.0)), width=60)
-
-
-def describe(config: TrialConfig) -> str:
-    """A trial in a few words: `mobilenet_v2, 3 stages unfrozen, light`."""
-    depth = {0: "frozen", 1: "1 stage unfrozen", "all": "all unfrozen"}
-    unfrozen = depth.get(config.unfreeze, f"{config.unfreeze} stages unfrozen")
-    return f"{config.backbone}, {unfrozen}, {config.augment}"
 
 
 def _duration(seconds: float) -> str:

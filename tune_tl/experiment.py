@@ -83,10 +83,10 @@ class TrialConfig:
 
     @property
     def in_words(self) -> str:
-        """What a person wants to know first: `mobilenet_v2, last 3 stages trained, light`."""
-        depth = {0: "head trained", 1: "last stage trained", "all": "all trained"}
-        trained = depth.get(self.unfreeze, f"last {self.unfreeze} stages trained")
-        return f"{self.backbone}, {trained}, {self.augment} augmentation"
+        """What a person wants to know first: `mobilenet_v2, 3 stages unfrozen, light`."""
+        depth = {0: "frozen", 1: "1 stage unfrozen", "all": "all unfrozen"}
+        unfrozen = depth.get(self.unfreeze, f"{self.unfreeze} stages unfrozen")
+        return f"{self.backbone}, {unfrozen}, {self.augment}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
 from tune_tl.data.catalog import published_split, resolve, sample_banner
 from tune_tl.data.download import Unavailable
@@ -79,20 +78,19 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
     from tune_tl.data.store import ensure
 
     sizes = sorted(set(sizes))
-    with Progress(
-        TextColumn("decoding images, once"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
+    columns = (TextColumn("decoding images, once"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        bad = ensure(dataset, sizes, lambda done, total: bar.update(task, completed=done, total=total))
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if done == 1 and not console.is_terminal:
+                console.print(f"decoding {total} images, once")
+
+        bad = ensure(dataset, sizes, show)
         if bad and drop_bad:
             dataset = dataset.without(bad)
-            bar.reset(task)
-            ensure(dataset, sizes, lambda done, total: bar.update(task, completed=done, total=total))
+            ensure(dataset, sizes, show)
     if bad:
         lines = [f"  {path.relative_to(dataset.root)}: {reason}" for path, reason in sorted(bad.items())]
         shown = "\n".join(
@@ -120,7 +118,7 @@ def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) 
     dataset = find_dataset(space, data, console)
     pretrained, missing = find_weights(space, console)
     space = space.with_backbones(pretrained)
-    console.print(_table(dataset, pretrained, missing))
+    _say(console, dataset, pretrained, missing)
     own = {p.backbone.size for p in pretrained.values()}
     drawn: tuple[int | None, ...] = space.domains["image_size"].values  # type: ignore[union-attr]
     sizes = {side for size in drawn for side in ([size] if size else own)}
@@ -136,27 +134,19 @@ def _describe(name: str) -> Backbone:
     return derive(name)
 
 
-def _table(dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+def _say(console: Console, dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
+    """The table of what is ready; plain lines, which a log takes without padding."""
     splits = ", ".join(f"{dataset.count(split)} {split}" for split in SPLITS)
-    counts = f"{len(dataset.images)} images in {len(dataset.classes)} classes: {splits}"
-    table.add_row("data", escape(f"{dataset.name}, {counts}"))
-    table.add_row("", escape(f"{dataset.source}: {dataset.root}"))
-    for note in dataset.notes:
-        table.add_row("", escape(note))
-    where = {
-        "cache": "weights ready",
-        "package": "weights from a package",
-        "download": "weights downloaded",
-    }
+    rows = [
+        ("data", f"{dataset.name}, {len(dataset.images)} images in {len(dataset.classes)} classes: {splits}")
+    ]
+    rows += [("", text) for text in (f"{dataset.source}: {dataset.root}", *dataset.notes)]
+    where = {"cache": "weights ready", "package": "weights from a package", "download": "weights downloaded"}
     for i, (name, found) in enumerate(ready.items()):
-        stages, size = len(found.backbone.stages), found.backbone.size
-        table.add_row(
-            "" if i else "backbones", f"{name:20} {stages} stages, {size} px, {where[found.origin]}"
-        )
+        facts = f"{len(found.backbone.stages)} stages, {found.backbone.size} px, {where[found.origin]}"
+        rows.append(("" if i else "backbones", f"{name:20} {facts}"))
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)
-        table.add_row("[yellow]left out", escape(f"{names}: no weights, {why}"))
-    return table
+        rows += [("left out", f"{names}:"), ("", f"no weights, {why}")]
+    for label, text in rows:
+        console.print(Text.assemble((f"{label:11}", "bold"), text), soft_wrap=True)

@@ -43,7 +43,8 @@ def search(given: Options, start: float) -> int:
 
     with run_folder.claimed(experiment.folder):
         run_folder.begin(experiment, ready)
-        past = [r for r in ledger.read(experiment.folder) if not (given.retry_failed and r.failed)]
+        # What failed is run again if asked to, and what the budget ended before its first epoch always.
+        past = [r for r in ledger.read(experiment.folder) if r.best or (r.failed and not given.retry_failed)]
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:

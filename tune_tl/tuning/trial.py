@@ -30,6 +30,6 @@ def run_trial(
     images = open_images(dataset, config.image_size or chosen.backbone.size)
     path = experiment.checkpoint(config.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs of other trials
+    device = "cuda" if experiment.gpus_per_trial else "cpu"  # Ray hides the GPUs of other trials
     for metrics in train(config, chosen, images, device=device, checkpoint=path):
         tune.report(metrics.to_dict())

@@ -115,6 +115,8 @@ def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logger.handlers = [handler]  # ray.init took the others away
+    # Warns after every search that Tune's own result files, which nobody wants, are not there.
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
     with contextlib.suppress(ValueError):  # not the main thread, where ray.init leaves it alone
         signal.signal(signal.SIGTERM, terminated)  # with Ray's own, the process would die on the spot
     _hide_token()
