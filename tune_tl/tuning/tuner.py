@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,15 +103,17 @@ def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     terminated = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            configure_logging=False,
-            **({} if address else local),
-        )
+        with _errors_to(log):
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                configure_logging=False,
+                **({} if address else local),
+            )
     except (ConnectionError, AuthenticationError) as error:
         raise BadInput(
-            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
+            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]}); it must "
+            "run, and its key be in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from None
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -126,6 +129,20 @@ def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
         ray.shutdown()
         logger.removeHandler(handler)
         handler.close()
+
+
+@contextlib.contextmanager
+def _errors_to(log: Path) -> Iterator[None]:
+    """Standard error into a file: Ray's C++ warns there about what is told as an exception too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _hide_token() -> None:
