@@ -94,6 +94,7 @@ class Record(contextlib.ExitStack):
         rows = [
             ("page", f"{folder}/leaderboard.html"),
             ("MLflow", self._tracker.problem or how_to_open(self._uri)),
+            *([("", self._tracker.page)] if self._tracker.page and not self._tracker.problem else []),
             (
                 "TensorBoard",
                 self._events.problem or f"tensorboard --logdir {shlex.quote(f'{folder}/tensorboard')}",
@@ -109,8 +110,10 @@ def _described(experiment: Experiment, ready: Ready) -> Search:
         "trials": experiment.trials,
         "budget_s": experiment.budget_s,
         "epochs": ready.space.epochs,
-        "left_out": ", ".join(ready.missing) or None,
     }
+    tags = {f"version.{package}": version for package, version in run_folder.versions().items()}
+    if ready.missing:
+        tags["left_out"] = ", ".join(ready.missing)
     return Search(
         name=experiment.name,
         folder=experiment.folder,
@@ -119,7 +122,7 @@ def _described(experiment: Experiment, ready: Ready) -> Search:
         data_source=ready.dataset.source,
         classes=ready.dataset.classes,
         settings={key: value for key, value in settings.items() if value is not None},
-        versions=run_folder.versions(),
+        tags=tags,
     )
 
 

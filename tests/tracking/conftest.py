@@ -53,7 +53,7 @@ class Example:
             data_source="local",
             classes=CLASSES,
             settings={"seed": 7, "budget_s": 600.0},
-            versions={"torch": "2.14"},
+            tags={"version.torch": "2.14"},
         )
 
     @classmethod

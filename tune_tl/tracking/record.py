@@ -48,7 +48,7 @@ _STATUS = {State.COMPLETED: "FINISHED", State.STOPPED: "FINISHED", State.FAILED:
 class Search:
     """What is said once about a search.
 
-    `settings` become the parent's params (seed, budget, trials, ...), `versions` its tags.
+    `settings` become the parent's params (seed, budget, trials, ...), `tags` its tags.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Search:
     data_source: str  # local, download or sample
     classes: tuple[str, ...]  # in the dataset's class order
     settings: Mapping[str, object] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     transfer: Callable[[TrialConfig], str] = lambda config: config.transfer
 
 
@@ -152,7 +152,7 @@ class Record:
         tags = {
             ID_TAG: self._id,
             SEARCH_TAG: str(search.folder.absolute()),
-            **{f"version.{package}": version for package, version in search.versions.items()},
+            **search.tags,
             **self._shared_tags(),
         }
         parent = self._mlflow.create(search.name, tags, at)
