@@ -28,7 +28,7 @@ class Screen:
         self._file = StringIO()
         console = Console(file=self._file, force_terminal=terminal, width=120, highlight=False)
         experiment = Experiment("pets", 5, budget_s, "asha-tpe", 0, Path("/runs"))
-        self.display = Display(experiment, console, lambda: self.now, past)
+        self.display = Display(experiment, console, lambda: self.now, budget_s, past)
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -24,12 +25,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 
 from tune_tl import ledger
 from tune_tl.experiment import State
 from tune_tl.results.ranking import finalists
+from tune_tl.training.backbones import BACKBONES
+from tune_tl.training.weights import find
 
 SPACE = """
 dataset: ./images
@@ -268,7 +272,7 @@ def test_off_a_terminal_every_line_is_meant_for_a_person(place: Place, whole: Do
     progress = re.compile(
         r"\d+:\d\d · [0-4] of 4 trials done · [01] running( · best val F1 [01]\.\d{3} \(.+, epoch \d\))?"
     )
-    known = ("data  ", "       ", "backbones  ", "decoding 42 images, once")
+    known = ("data  ", "       ", "backbones  ", "decoding 42 images, once", "scoring ")
     for line in before.splitlines():
         assert line.startswith(known) or progress.fullmatch(line), line
         assert line == line.rstrip()
@@ -299,9 +303,12 @@ def test_the_same_seed_gives_the_same_configs_and_the_same_numbers(place: Place,
 
 
 def test_where_every_trial_fails_there_is_no_champion(place: Place, tmp_path: Path) -> None:
+    found = find(BACKBONES["efficientnet_lite0"])
+    assert found
     weights = tmp_path / "hub/checkpoints/tf_efficientnet_lite0-0aa007d2.pth"
     weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"half a download")
+    state = torch.load(found.weights, weights_only=True)
+    torch.save({k: v * math.nan if v.is_floating_point() else v for k, v in state.items()}, weights)
     where = place.elsewhere("failing")
     done = where.run(*ONE_AT_A_TIME, "--trials", "2", TORCH_HOME=str(tmp_path))
     ends = where.rows("tiny", "trials.jsonl")
@@ -310,13 +317,25 @@ def test_where_every_trial_fails_there_is_no_champion(place: Place, tmp_path: Pa
     lines = done.out.splitlines()
     assert f"trial {ends[0]['trial']} failed: {ends[0]['reason']}" in lines
     assert lines[-1] == f"no trial finished: {ends[0]['reason']}"
-    assert weights.name in lines[-1]
+    assert "loss became nan in epoch 1" in lines[-1]
     assert "Traceback" not in done.out + done.err
     result = json.loads((where.folder / "runs/tiny/result.json").read_text())
     assert (result["champion"], result["val_f1"], result["test_scores"]) == (None, None, {})
     assert (result["trials"], result["failed"]) == (2, 2)
     assert {run.info.status for run in where.runs()} == {"FAILED"}
     assert not any("best_val_f1" in run.data.metrics for run in where.runs())
+
+
+def test_damaged_weights_are_found_out_before_a_trial_is(place: Place, tmp_path: Path) -> None:
+    weights = tmp_path / "hub/checkpoints/tf_efficientnet_lite0-0aa007d2.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"half a download")
+    where = place.elsewhere("damaged")
+    done = where.run(TORCH_HOME=str(tmp_path))
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert str(weights) in line
+    assert not (where.folder / "runs").exists()
 
 
 TRIALS, EPOCHS = 7, 6

@@ -22,11 +22,17 @@ class Display(Observer):
     """Observes a search and shows running and finished trials, the best so far and the time left."""
 
     def __init__(
-        self, experiment: Experiment, console: Console, clock: Clock, past: Sequence[TrialResult]
+        self,
+        experiment: Experiment,
+        console: Console,
+        clock: Clock,
+        ends: float | None,
+        past: Sequence[TrialResult],
     ) -> None:
         self._experiment = experiment
         self._console = console
         self._clock = clock
+        self._ends = ends  # on that clock; None without a budget
         self._running: dict[str, tuple[TrialConfig, EpochMetrics | None]] = {}
         self._done = len(past)  # trials that an earlier run finished count
         self._failed = sum(result.failed for result in past)
@@ -97,8 +103,8 @@ class Display(Observer):
         if self._bests:
             f1, config, epoch = max(self._bests.values(), key=lambda best: best[0])
             parts.append(f"best val F1 {f1:.3f} ({config.in_words}, epoch {epoch})")
-        if experiment.budget_s is not None:
-            parts.append(f"{_duration(max(0.0, experiment.budget_s - t))} left")
+        if self._ends is not None:
+            parts.append(f"{_duration(max(0.0, self._ends - t))} left")
         return " · ".join(parts)
 
     def _panel(self) -> Group:
@@ -118,7 +124,7 @@ class Display(Observer):
 
     def _bar(self) -> ProgressBar:
         experiment = self._experiment
-        shares = [self._clock() / experiment.budget_s] if experiment.budget_s else []
+        shares = [self._clock() / self._ends] if self._ends else []
         shares += [self._done / experiment.trials] if experiment.trials else []
         return ProgressBar(total=1.0, completed=min(1.0, max(shares, default=0.0)), width=60)
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 VAL_F1 = "val_f1"  # macro-F1 on validation: the one number that selects
 TEST_F1 = "test_f1"  # macro-F1 on test: looked at once, for finalists
 EPOCH = "epoch"
+BEST = "best_val_f1"  # the best val_f1 so far: what ranks a trial, and so what stops it
 
 Unfreeze = int | Literal["all"]
 Clock = Callable[[], float]  # seconds since the search's start

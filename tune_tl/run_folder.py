@@ -30,6 +30,9 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
     """
     if wanted is not None and (not re.fullmatch(r"\w[\w. -]{0,99}", wanted) or len(wanted.encode()) > 200):
         raise BadInput(f"--name {wanted!r} is no plain name; use up to 100 letters, digits, '.', '-' and '_'")
+    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        raise BadInput(f"--output {str(output)!r} cannot be written; give another folder")
     if resume:
         if wanted is not None:
             return runs.find(output, wanted).name
@@ -86,7 +89,8 @@ def begin(experiment: Experiment, ready: Ready) -> None:
     }
     if path.exists():
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))["dataset"]["fingerprint"]
+            before = json.loads(path.read_text(encoding="utf-8"))
+            old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
         new = ready.dataset.fingerprint
@@ -95,7 +99,26 @@ def begin(experiment: Experiment, ready: Ready) -> None:
                 f"{experiment.folder} was started on other images (fingerprint {old}, now {new}); "
                 "restore them, or start a search under another --name"
             )
+        now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
+        # Backbones come and go with their weights.
+        changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
+        if changed:
+            raise BadInput(
+                f"{experiment.folder} was started with another {' and '.join(changed)}; resume it as it was, "
+                "or start a search under another --name"
+            )
     write_json(path, facts)
+
+
+def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
+    """Raises BadInput if trials on record may be finalists whose backbone's weights are gone."""
+    for result in past:
+        if result.best and result.config.backbone in ready.missing:
+            name = result.config.backbone
+            raise BadInput(
+                f"trial {result.trial} on record used {name}, whose weights are no longer to be had "
+                f"({ready.missing[name]}); bring them back, or start a search under another --name"
+            )
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -34,9 +34,13 @@ def search(given: Options, start: float) -> int:
     from tune_tl.display import Display
 
     console = Console(highlight=False)
-    name = run_folder.name_for(given.output, given.name, given.space.name, resume=given.resume)
-    experiment = given.experiment(name)
+
+    def name() -> str:
+        return run_folder.name_for(given.output, given.name, given.space.name, resume=given.resume)
+
+    name()  # what is wrong with it is known at once, but what is free only when all is ready
     ready = preflight.check(given.space, given.data, drop_bad=given.yes, console=console)
+    experiment = given.experiment(name())
 
     from tune_tl.record import Record  # from here on with torch, Ray and MLflow
     from tune_tl.tuning.tuner import tune_trials
@@ -45,23 +49,30 @@ def search(given: Options, start: float) -> int:
         run_folder.begin(experiment, ready)
         # What failed is run again if asked to, and what the budget ended before its first epoch always.
         past = [r for r in ledger.read(experiment.folder) if r.best or (r.failed and not given.retry_failed)]
+        run_folder.require_weights(past, ready)
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:
             return before + time.monotonic() - start
 
+        # Time that preflight takes (downloads, decoding) is not taken from the trials.
+        spent = before if past else 0.0
+        ends = None if experiment.budget_s is None else clock() - spent + experiment.budget_s
+
         with (
             Record(experiment, ready, past, given.tracking_uri, clock) as record,
-            Display(experiment, console, clock, past) as display,
+            Display(experiment, console, clock, ends, past) as display,
         ):
             try:
-                tune_trials(experiment, ready, [*record.observers, display], past=past, clock=clock)
+                tune_trials(
+                    experiment, ready, [*record.observers, display], past=past, clock=clock, ends=ends
+                )
                 display.close()
                 return record.conclude(console)
             except KeyboardInterrupt:
                 display.close()
                 console.print("interrupted; every finished epoch is kept. Go on with:", style="bold")
-                console.print(given.resume_command(name), soft_wrap=True, markup=False)
+                console.print(given.resume_command(experiment.name), soft_wrap=True, markup=False)
                 raise
 
 

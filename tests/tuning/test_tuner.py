@@ -24,6 +24,7 @@ from rich.console import Console
 
 from tune_tl import preflight, spaces
 from tune_tl.experiment import (
+    BEST,
     EPOCH,
     VAL_F1,
     BadInput,
@@ -131,7 +132,7 @@ def search(wanted: Experiment, ready: Ready, past: Sequence[TrialResult] = ()) -
         return time.monotonic() - start
 
     with contextlib.closing(Ledger(wanted.folder, clock)) as book:
-        tuner.tune_trials(wanted, ready, [book, diary], past=past, clock=clock)
+        tuner.tune_trials(wanted, ready, [book, diary], past=past, clock=clock, ends=wanted.budget_s)
     return diary
 
 
@@ -236,7 +237,8 @@ def curve(fields: dict[str, Any]) -> None:
     from ray import tune
 
     for epoch in range(1, fields["epochs"] + 1):
-        tune.report({VAL_F1: fields["weight_decay"] * epoch / fields["epochs"], EPOCH: epoch})
+        f1 = fields["weight_decay"] * epoch / fields["epochs"]
+        tune.report({VAL_F1: f1, BEST: f1, EPOCH: epoch})
 
 
 def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none(tmp_path: Path) -> None:

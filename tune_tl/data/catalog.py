@@ -221,6 +221,6 @@ def _sample(name: str) -> Path:
     version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:8]
     folder = cache_dir() / "samples" / f"{name}-{version}"
     if not folder.is_dir():
-        print(f"drawing sample images into {folder}, once", file=sys.stderr)
+        print("drawing sample images, once", file=sys.stderr)
         sample.draw(folder)
     return folder

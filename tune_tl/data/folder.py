@@ -282,6 +282,9 @@ def _digest(path: Path) -> str:
 
 
 def _require_every_class(dataset: Dataset) -> None:
+    for split in SPLITS:
+        if not dataset.count(split):
+            raise BadInput(f"no image is left in {split} of {str(dataset.root)!r}; add some that can be read")
     for split in ("train", "val"):
         held = {image.label for image in dataset.images if image.split == split}
         for label, name in enumerate(dataset.classes):

@@ -113,6 +113,8 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
             image.load()
             upright = _rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+        if getattr(error, "errno", None):  # of the disk, not of the image: may pass
+            raise BadInput(f"{str(path)!r} cannot be read ({getattr(error, 'strerror', error)})") from None
         empty = path.is_file() and path.stat().st_size == 0
         raise ValueError("empty file" if empty else _short(error)) from None
     return [

@@ -30,7 +30,9 @@ def images_under(root: Path) -> list[str]:
     files = (
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
     )
     return sorted(path.relative_to(root).as_posix() for path in files)
 

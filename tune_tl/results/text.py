@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -135,11 +136,15 @@ def groups(rows: Sequence[comparison.Group], title: str) -> Table:
     cost = units[0] if len(units) == 1 else "cost"
     table = _table("", "scored>", "best>", "median>", f"{cost}>", "test F1 [95 %]", title=title)
     table.columns[0].overflow, table.columns[0].no_wrap = "fold", False
+    parts = Counter(row.label for row in rows if row.part)
     for row in rows:
-        nested = any(other.label == row.label for other in rows if other is not row)
+        if row.part and parts[row.label] == 1 and sum(r.label == row.label for r in rows) == 2:
+            continue  # says what the line above it says
+        nested = parts[row.label] > 1
         name = f"  {row.part}" if nested and row.part else row.label
-        if not nested and row.part:
-            name += f" ({row.part})"
+        only = next((r.part for r in rows if r.label == row.label and r.part), "")
+        if not nested and only:
+            name += f" ({only})"
         spent = amount(sum(row.cost.values())) if len(units) == 1 else costs(row.cost)
         table.add_row(
             *(Text(name), f"{row.trials - row.unranked} of {row.trials}"),

@@ -5,11 +5,14 @@ Figures are built through matplotlib's object API; nothing here touches pyplot o
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -86,7 +89,7 @@ def png(path: Path, picture: Picture, *, name: str, drawn: bool) -> None:
     width, height = picture.size
     title = f"{picture.title} · {name}" if name else picture.title
     header = 0.78 + (0.34 if drawn else 0.0)
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = _frame(width, height + header, top=header)
         inch = 1 / (height + header)
         y = 1 - 0.34 * inch
@@ -105,7 +108,7 @@ def png(path: Path, picture: Picture, *, name: str, drawn: bool) -> None:
 def svg(picture: Picture) -> str:
     """The same picture as an inline SVG element without header, in the colours of the page's variables."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": picture.name}):
+    with _drawing({"svg.hashsalt": picture.name}):
         figure = _frame(*picture.size, top=0.0)
         picture.draw(figure)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -118,6 +121,14 @@ def svg(picture: Picture) -> str:
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     return text
+
+
+@contextlib.contextmanager
+def _drawing(more: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """In this style, without a warning for each character that the font lacks: a box stands for it."""
+    with matplotlib.rc_context({**_STYLE, **more}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        yield
 
 
 def clip(text: str, length: int) -> str:

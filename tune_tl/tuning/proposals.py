@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from tune_tl.experiment import EPOCH, VAL_F1, State, TrialConfig, TrialResult
 
+HOPELESS = 10  # failures in a row after which a search ends: nothing it could find out would be new
 FINISHED: str = Searcher.FINISHED  # what Ray takes for: no more trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -44,6 +45,7 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._epochs = brief.epochs
         self._running: dict[str, optuna.Trial] = {}
         self._proposed: set[str] = set()
+        self._failures = 0  # in a row
         self._first = brief.first
 
     def begin(self, limit: int | None, past: Sequence[tuple[dict[str, Any], TrialResult]]) -> None:
@@ -65,8 +67,10 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
             self.study.enqueue_trial(dict(point))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A config's fields, or FINISHED when the limit is reached or nothing new is left to draw."""
+        """A config's fields; FINISHED at the limit, after failures alone, or if 100 draws are known."""
         if self._limit is not None and len(self._proposed) >= self._limit:
+            return FINISHED
+        if self._failures >= HOPELESS:
             return FINISHED
         for _ in range(100):
             trial = self.study.ask()
@@ -88,8 +92,10 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
         if trial is None:
             return
         if error or not result or VAL_F1 not in result:
+            self._failures += 1
             self._tell(trial, State.FAILED, None)
         else:
+            self._failures = 0
             known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
             if result[EPOCH] not in known:  # the result that stops a trial skips on_trial_result
                 trial.report(result[VAL_F1], result[EPOCH])

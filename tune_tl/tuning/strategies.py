@@ -87,17 +87,19 @@ def _to_the_end() -> TrialScheduler:
 def _asha(epochs: int) -> TrialScheduler:
     """Asynchronous successive halving (Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2).
 
-    The first rung comes after the one-cycle schedule's warm-up, before which a score says little.
+    Rungs at a quarter of the epochs, where the one-cycle schedule's warm-up ends, and at half, each
+    passed by the better half: what gets to its low learning rates is let finish. Compared is the best
+    epoch so far, as on the leaderboard.
     """
     from ray.tune.schedulers import ASHAScheduler
 
-    from tune_tl.experiment import EPOCH, VAL_F1
+    from tune_tl.experiment import BEST, EPOCH
 
     return ASHAScheduler(
         time_attr=EPOCH,
-        metric=VAL_F1,
+        metric=BEST,
         mode="max",
         max_t=epochs,
         grace_period=max(1, round(epochs / 4)),
-        reduction_factor=3,
+        reduction_factor=2,
     )

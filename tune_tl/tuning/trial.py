@@ -9,7 +9,7 @@ from ray import tune
 
 from tune_tl.data.folder import Dataset
 from tune_tl.data.store import open_images
-from tune_tl.experiment import Experiment, TrialConfig
+from tune_tl.experiment import BEST, Experiment, TrialConfig
 from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained
 
@@ -31,5 +31,7 @@ def run_trial(
     path = experiment.checkpoint(config.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     device = "cuda" if experiment.gpus_per_trial else "cpu"  # Ray hides the GPUs of other trials
+    best = 0.0
     for metrics in train(config, chosen, images, device=device, checkpoint=path):
-        tune.report(metrics.to_dict())
+        best = max(best, metrics.val_f1)
+        tune.report(metrics.to_dict() | {BEST: best})

@@ -41,10 +41,12 @@ def tune_trials(
     *,
     past: Sequence[TrialResult],
     clock: Clock,
+    ends: float | None,
 ) -> None:
-    """Propose and train trials until `experiment.trials`, its budget or the space itself is used up.
+    """Propose and train trials until `experiment.trials`, the time or the space itself is used up.
 
-    `past` are trials that an earlier run of this search ended, `clock` gives seconds since its start.
+    `past` are trials that an earlier run of this search ended, `clock` gives seconds since its start,
+    and at `ends` on that clock what still runs is stopped.
     Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial.
     """
     with _cluster(experiment.address, experiment.folder / "ray.log") as resources:
@@ -58,7 +60,7 @@ def tune_trials(
             lambda proposal: space.suggest(proposal, stages),
             [*cut_off, *space.first],
             space.epochs,
-            experiment.seed,
+            experiment.seed + len(past),  # a sampler that starts anew must not draw the same again
         )
         searcher, scheduler = STRATEGIES[experiment.strategy](brief)
         searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past])
@@ -67,7 +69,7 @@ def tune_trials(
             run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
         )
         needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
-        left = None if experiment.budget_s is None else max(0.1, experiment.budget_s - clock())
+        left = None if ends is None else max(0.1, ends - clock())
         tune.Tuner(
             tune.with_resources(task, needs),
             tune_config=tune.TuneConfig(
