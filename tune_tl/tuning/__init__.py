@@ -1,10 +1,12 @@
 """All of Ray. Its settings are made here, since it reads some of them when it is imported."""
 
 import os
+import sys
 
+if "ray" not in sys.modules:  # its client has read this by then, its servers would read it later
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 # No reports to its makers, no writing of its own event files.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

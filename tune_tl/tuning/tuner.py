@@ -92,13 +92,12 @@ def tune_trials(
 
 @contextlib.contextmanager
 def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
-    """A Ray cluster, joined at `address` or started here on loopback; yields its resources.
+    """A Ray cluster, joined at `address` or started here behind a token; yields its resources.
 
     What Ray has to say goes to the file `log`.
     """
     local: dict[str, Any] = {
         "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
         "object_store_memory": 256 << 20,  # pixels and weights travel through files
     }
     logger = logging.getLogger("ray")
