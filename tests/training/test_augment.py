@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tune_tl.training.augment import DRAWS, POLICIES, Policy, augment
+from tune_tl.training.augment import DRAWS, POLICIES, Policy, augment, mix
 
 
 @pytest.fixture(params=POLICIES.values(), ids=POLICIES.keys())
@@ -143,3 +144,111 @@ def test_colours_change_without_moving_anything() -> None:
     inside = (changed[:, 0] < 1).flatten(1).all(dim=1)  # not clipped to a plateau
     assert inside.sum() > 10
     assert (brightest[inside] == images[0, 0].argmax()).all()
+
+
+def test_an_image_is_the_same_to_the_bit_in_any_batch(policy: Policy) -> None:
+    images, rows = noise(24), draws(24)
+    whole = augment(images, policy, rows)
+    assert torch.equal(whole[5:7], augment(images[5:7], policy, rows[5:7]))
+
+
+def test_what_comes_lies_in_memory_as_what_was_given(policy: Policy) -> None:
+    images = noise().contiguous(memory_format=torch.channels_last)
+    changed = augment(images, policy, draws(len(images)))
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(changed, augment(noise(), policy, draws(len(images))))
+
+
+def test_colours_are_brightness_then_contrast_then_saturation() -> None:
+    images, rows = noise(), draws(8)
+    brightness, contrast, saturation = (0.6 + 0.8 * rows[:, 5:8, None, None, None]).unbind(dim=1)
+    bright = images * brightness
+    mean = bright.mean(dim=(1, 2, 3), keepdim=True)
+    contrasted = mean + contrast * (bright - mean)
+    grey = contrasted.mean(dim=1, keepdim=True)
+    expected = (grey + saturation * (contrasted - grey)).clamp(0, 1)
+    torch.testing.assert_close(augment(images, Policy(colour=0.4), rows), expected)
+
+
+SHAPES = {"pixels": (16, 3, 32, 32), "activations": (16, 24, 7, 7), "features": (16, 48)}
+
+
+def batch(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=seeded(2)).to(dtype)
+
+
+def mixed(x: Tensor, alpha: float = 1.0, times: int = 60) -> list[tuple[Tensor, Tensor, float]]:
+    random = np.random.default_rng(0)
+    return [mix(x, alpha, random) for _ in range(times)]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_mixed_row_is_its_own_share_of_itself_and_the_rest_of_its_partner(shape: tuple[int, ...]) -> None:
+    x = batch(shape)
+    for new, partner, share in mixed(x):
+        assert sorted(partner.tolist()) == list(range(len(x)))
+        assert 0 <= share <= 1
+        blended = torch.allclose(new, share * x + (1 - share) * x[partner], atol=1e-5)
+        own = (new == x).flatten(1).float().mean(dim=1)
+        pasted = ((new == x) | (new == x[partner])).all() and torch.allclose(
+            own[partner != torch.arange(len(x))], torch.tensor(share).float(), atol=1e-6
+        )
+        assert blended or pasted
+
+
+@pytest.mark.parametrize(("name", "both"), [("pixels", True), ("activations", True), ("features", False)])
+def test_about_half_of_the_batches_with_height_and_width_get_a_box(name: str, both: bool) -> None:
+    x = batch(SHAPES[name])
+    boxes = 0
+    for new, partner, _ in mixed(x, times=200):
+        foreign = (new != x).flatten(2).any(dim=1) if x.ndim == 4 else new != x
+        boxes += bool(((new == x) | (new == x[partner])).all() and foreign.any())
+    assert (60 <= boxes <= 140) if both else boxes == 0
+
+
+def test_what_is_cut_out_is_one_box_in_all_channels() -> None:
+    x = batch(SHAPES["pixels"])
+    for new, partner, share in mixed(x):
+        foreign = new != x
+        if share in (0, 1) or ((new != x) & (new != x[partner])).any():
+            continue  # mixup
+        for box in foreign[partner != torch.arange(len(x))]:
+            assert (box == box[0]).all()
+            rows, columns = box[0].any(dim=1), box[0].any(dim=0)
+            assert torch.equal(box[0], rows[:, None] & columns[None, :])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_mixing_keeps_the_type_the_layout_and_the_given_rows(name: str, dtype: torch.dtype) -> None:
+    x = batch(SHAPES[name], dtype)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    for new, _, _ in mixed(x, times=20):
+        assert new.dtype == dtype
+        assert new.shape == x.shape
+        assert new.stride() == x.stride()
+    assert torch.equal(x, before)
+
+
+def test_a_mix_depends_on_its_generator_alone() -> None:
+    x = batch(SHAPES["pixels"])
+    once, again, other = (mix(x, 0.4, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert torch.equal(once[0], again[0])
+    assert once[2] == again[2] != other[2]
+
+
+def test_a_small_alpha_leaves_most_batches_nearly_whole() -> None:
+    shares = [share for _, _, share in mixed(batch(SHAPES["features"]), alpha=0.1, times=300)]
+    assert np.mean([min(share, 1 - share) < 0.1 for share in shares]) > 0.7
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("rows", "alpha"), [(16, 0.0), (1, 1.0)])
+def test_without_alpha_or_partner_a_batch_stays_itself(rows: int, alpha: float) -> None:
+    x = batch((rows, 3, 8, 8))
+    new, partner, share = mix(x, alpha, np.random.default_rng(0))
+    assert new is x
+    assert torch.equal(partner, torch.arange(rows))
+    assert share == 1
