@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
 import random
+import re
+import shlex
 import signal
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +54,11 @@ def read(root: Path) -> Dataset:
 
 
 def stores(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    """What lies there beside locks and descriptions."""
+    about = re.compile(r"[0-9a-f]+\.json")
+    return sorted(
+        path.name for path in folder.iterdir() if path.suffix != ".lock" and not about.fullmatch(path.name)
+    )
 
 
 def one(path: Path, size: int = 8) -> np.ndarray:
@@ -323,6 +332,80 @@ def test_too_small_a_disk_is_told_before_anything_is_written(
     with pytest.raises(BadInput, match=r"need .* GB in .*decoded.* are free; .*XDG_CACHE_HOME"):
         ensure(dataset, [8])
     assert stores(empty_cache) == []
+
+
+ON_A_SMALL_DISK = """
+import sys
+from pathlib import Path
+from tune_tl.data import store
+from tune_tl.data.folder import scan
+from tune_tl.experiment import BadInput
+
+store.MARGIN = -(1 << 40)  # the disk fills up after it was looked at
+try:
+    store.ensure(scan(Path(sys.argv[1]), name="mine"), [16, 256])
+except BadInput as error:
+    print(error)
+print("left:", sorted(path.suffix for path in (Path(sys.argv[2]) / "tune_tl" / "decoded").iterdir()))
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> list[str]:
+    """A command before others, for which $XDG_CACHE_HOME is a disk of 1 MB of its own."""
+    mount = f'mount -t tmpfs -o size=1m none {shlex.quote(os.environ["XDG_CACHE_HOME"])} && exec "$@"'
+    Path(os.environ["XDG_CACHE_HOME"]).mkdir()
+    command = ["unshare", "-m", "sh", "-c", mount, "sh"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs to mount a disk of its own")
+    return command
+
+
+def test_a_disk_that_fills_up_is_one_clear_line(tmp_path: Path, small_disk: list[str]) -> None:
+    root = pictures(tmp_path / "pictures")  # 1.6 MB at 256 pixels a side
+    command = [*small_disk, sys.executable, "-c", ON_A_SMALL_DISK, str(root), os.environ["XDG_CACHE_HOME"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ended by {done.returncode}: {done.stderr}"
+    said, left = done.stdout.splitlines()
+    assert re.search(r"need .* GB in .*decoded.* are free; make room or .*XDG_CACHE_HOME", said)
+    assert left == "left: ['.json', '.lock']"
+
+
+def without_fallocate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+
+
+def refusing_fallocate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+
+
+@pytest.mark.parametrize("world", [without_fallocate, refusing_fallocate])
+def test_where_space_cannot_be_reserved_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    world(monkeypatch)
+    dataset = read(pictures(tmp_path / "pictures", 20))
+    images = open_images(dataset, 256)  # 7.9 MB
+    assert (images.pixels[3] == one(by_digest(dataset)[3], 256)).all()
+
+
+def test_a_store_says_whose_it_is(tmp_path: Path, empty_cache: Path) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    (key,) = {open_images(dataset, size).key.partition("-")[0] for size in (8, 16)}
+    assert json.loads((empty_cache / f"{key}.json").read_text()) == {"dataset": "mine", "images": 8}
+
+
+def test_opening_a_store_is_its_last_use(tmp_path: Path, empty_cache: Path) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    store_file = empty_cache / f"{open_images(dataset, 8).key}.u8"
+    os.utime(store_file, (0, 0))
+    open_images(dataset, 8)
+    assert store_file.stat().st_mtime > 0
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

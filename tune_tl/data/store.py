@@ -7,15 +7,19 @@ a network sees the same squeeze in training and in use.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +33,7 @@ from tune_tl.experiment import BadInput
 VERSION = 1  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
 MARGIN = 1 << 30  # bytes of disk left free
+ZEROS = bytes(1 << 20)
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -55,6 +60,8 @@ def open_images(dataset: Dataset, size: int) -> Images:
     digests = _digests(dataset)
     shape = (len(digests), size, size, 3)
     pixels = np.memmap(_file(digests, size), dtype=np.uint8, mode="r", shape=shape)
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(_file(digests, size))  # its last use, for `python -m tune_tl.cache`
     row = {digest: i for i, digest in enumerate(digests)}
     rows: dict[Split, npt.NDArray[np.int64]] = {}
     labels: dict[Split, npt.NDArray[np.int64]] = {}
@@ -78,6 +85,7 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = N
     paths = {image.digest: image.path for image in dataset.images}
     folder = _folder()
     known_bad = _file(digests, 0).with_suffix(".bad.json")
+    about = folder / f"{_key(digests)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(_file(digests, 0).with_suffix(".lock")):
@@ -87,6 +95,9 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = N
                 for left in folder.glob(f"{_key(digests)}-*.part*"):  # by a process that was killed
                     left.unlink()
                 _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
+            if not bad and not about.exists():
+                _write(about, json.dumps({"dataset": dataset.name, "images": len(digests)}).encode())
+            if missing and not bad:
                 bad = _build(digests, paths, missing, progress)
                 if bad:
                     _write(known_bad, json.dumps(bad).encode())
@@ -139,10 +150,7 @@ def _build(
 ) -> dict[str, str]:
     bad: dict[str, str] = {}
     parts = {size: _file(digests, size).with_suffix(f".part{os.getpid()}") for size in sizes}
-    arrays = {
-        size: np.memmap(part, dtype=np.uint8, mode="w+", shape=(len(digests), size, size, 3))
-        for size, part in parts.items()
-    }
+    arrays: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
 
     def fill(row: int) -> None:
         try:
@@ -152,6 +160,10 @@ def _build(
             bad[digests[row]] = str(error)
 
     try:
+        for size, part in parts.items():
+            shape = (len(digests), size, size, 3)
+            _reserve(part, math.prod(shape))
+            arrays[size] = np.memmap(part, dtype=np.uint8, mode="r+", shape=shape)
         # Pillow lets go of the interpreter lock while it decodes and resizes. What it warns of is either
         # harmless (a damaged EXIF tag) or comes as an error from `decode`.
         with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -185,12 +197,38 @@ def _folder() -> Path:
 
 
 def _require_room(folder: Path, needed: int) -> None:
+    if needed + MARGIN > shutil.disk_usage(folder).free:
+        raise _no_room(folder, needed)
+
+
+def _reserve(part: Path, size: int) -> None:
+    """Make `part` a file of `size` bytes that the disk does hold.
+
+    A mapped file may be larger than what its disk has room for; writing to it then ends the process with
+    a signal. Raises BadInput if the disk is full.
+    """
+    with part.open("wb") as file:
+        try:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except (AttributeError, OSError) as error:  # neither every system has it nor every file system
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                for start in range(0, size, len(ZEROS)):
+                    file.write(ZEROS[: size - start])
+                file.flush()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _no_room(part.parent, size) from None
+            raise
+
+
+def _no_room(folder: Path, needed: int) -> BadInput:
     free = shutil.disk_usage(folder).free
-    if needed + MARGIN > free:
-        raise BadInput(
-            f"decoded images need {needed / 1e9:.1f} GB in {folder}, but {free / 1e9:.1f} GB are free; "
-            "make room or point XDG_CACHE_HOME to another disk"
-        )
+    return BadInput(
+        f"decoded images need {needed / 1e9:.1f} GB in {folder}, but {free / 1e9:.1f} GB are free; "
+        "make room or point XDG_CACHE_HOME to another disk"
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

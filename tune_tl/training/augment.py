@@ -53,7 +53,7 @@ def augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
         return images
     chunk = CHUNK if images.device.type == "cpu" else len(images)
     changed = torch.empty_like(images)
-    parts = (tensor.split(chunk) for tensor in (changed, images, draws.to(images.device)))
+    parts = (torch.split(tensor, chunk) for tensor in (changed, images, draws.to(images.device)))
     for target, part, rows in zip(*parts, strict=True):
         target.copy_(_augment(part, policy, rows))
     return changed
