@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,7 @@ from tune_tl.data.catalog import cache_dir
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.training import activations
+from tune_tl.training.activations import View
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.inputs import VIEWS, Inputs
 from tune_tl.training.model import build, fused
@@ -74,7 +78,7 @@ def test_kept_activations_are_the_computed_ones_at_every_cut(
             return [network.trained(x) for x in batches]
 
     computed, kept = seen(replace(few, key="")), seen(few)
-    assert list(own_cache.glob("*.act"))
+    assert list(own_cache.glob("*/*.act"))
     for one, other in zip(computed, kept, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
@@ -92,35 +96,64 @@ def test_a_cached_trial_equals_its_uncached_twin(
         assert cached_val == pytest.approx(val, rel=0.02)
 
 
+def passes(own_cache: Path) -> set[Path]:
+    return set(own_cache.iterdir())
+
+
 def test_augmentation_survives_as_views_and_each_is_kept_once(
     pretrained: Pretrained, keyed: Images, own_cache: Path
 ) -> None:
     list(train(config(1, epochs=VIEWS + 2), pretrained, keyed))
-    assert len(list(own_cache.glob("*.act"))) == VIEWS + 1  # and validation as it is
+    assert len(passes(own_cache)) == VIEWS + 1  # and validation as it is
+    kept = {path: path.stat().st_mtime_ns for path in own_cache.glob("*/*.act")}
     list(train(config(1, epochs=VIEWS + 2, head_lr=2e-3, batch_size=6, seed=3), pretrained, keyed))
-    assert len(list(own_cache.glob("*.act"))) == VIEWS + 1, "whatever else a trial with this cut tries"
+    assert {path: path.stat().st_mtime_ns for path in own_cache.glob("*/*.act")} == kept
     list(train(config(1, epochs=1, augment="none"), pretrained, keyed))
-    assert len(list(own_cache.glob("*.act"))) == VIEWS + 2, "validation is shared among policies"
+    assert len(passes(own_cache)) == VIEWS + 2, "validation is shared among policies"
 
 
-@pytest.mark.parametrize("change", [{"augment": "light"}, {"unfreeze": 3}])
-def test_another_policy_or_cut_shares_no_training_activations(
-    change: dict[str, Any], pretrained: Pretrained, keyed: Images, own_cache: Path
+def test_another_policy_shares_no_training_activations(
+    pretrained: Pretrained, keyed: Images, own_cache: Path
 ) -> None:
     list(train(config(2, epochs=1), pretrained, keyed))
-    before = set(own_cache.glob("*.act"))
-    list(train(replace(config(2, epochs=1), **change), pretrained, keyed))
-    assert set(own_cache.glob("*.act")) - before
+    before = passes(own_cache)
+    list(train(config(2, epochs=1, augment="light"), pretrained, keyed))
+    assert len(passes(own_cache) - before) == 1
+
+
+def test_a_trial_cut_elsewhere_goes_on_from_the_same_pass(
+    pretrained: Pretrained, keyed: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(train(config(2, epochs=1), pretrained, keyed))
+    before = passes(own_cache)
+
+    def no_pixels(*_: Any) -> Tensor:
+        raise AssertionError("an image was looked at again")
+
+    monkeypatch.setattr(Inputs, "_pixels", no_pixels)
+    monkeypatch.setattr(Inputs, "_weigh", lambda *_: (True, "asked for"))
+    for unfreeze in (3, 1, 0):
+        list(train(config(unfreeze, epochs=1), pretrained, keyed))
+    assert passes(own_cache) == before
+
+
+def test_a_trial_that_goes_on_from_a_pass_equals_one_that_starts_at_the_images(
+    pretrained: Pretrained, keyed: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = scores(train(config(0, epochs=2), pretrained, keyed))
+    shutil.rmtree(own_cache)
+    list(train(config(3, epochs=2), pretrained, keyed))
+    assert scores(train(config(0, epochs=2), pretrained, keyed)) == direct
 
 
 def test_other_weights_share_nothing(pretrained: Pretrained, keyed: Images, own_cache: Path) -> None:
     list(train(config(0, epochs=1), pretrained, keyed))
-    before = len(list(own_cache.glob("*.act")))
+    before = passes(own_cache)
     other = own_cache.parent / "other.pth"
     state = torch.load(pretrained.weights, weights_only=True)
     torch.save({k: v * 1.01 if v.is_floating_point() else v for k, v in state.items()}, other)
     list(train(config(0, epochs=1), replace(pretrained, weights=other), keyed))
-    assert len(list(own_cache.glob("*.act"))) == 2 * before
+    assert len(passes(own_cache)) == 2 * len(before)
 
 
 def test_nothing_is_kept_where_nothing_is_frozen(
@@ -140,32 +173,138 @@ def test_the_cost_model_weighs_reading_against_computing_and_the_room_there_is(o
     assert not large and "share of" in why
 
 
+def straight(rows: Tensor, cut: int = 1) -> activations.Produce:
+    """A pass that gives `rows` themselves at `cut`."""
+    return lambda shard, start, before: {cut: rows[shard.start : shard.stop]}
+
+
 def test_a_damaged_file_is_no_cache(own_cache: Path) -> None:
-    rows = torch.arange(12.0).view(4, 3)
-    assert torch.equal(activations.build("x", 4, lambda: rows.split(2)), rows)  # type: ignore[arg-type]
-    (file,) = own_cache.glob("*.act")
+    rows, view = torch.arange(12.0).view(4, 3), View("x", 4)
+    kept = activations.build(view, 1, straight(rows))
+    assert kept is not None and torch.equal(kept, rows)
+    (file,) = own_cache.glob("*/*.act")
     os.truncate(file, 20)
-    assert activations.find("x", 4) is None
-    assert torch.equal(activations.build("x", 4, lambda: rows.split(3)), rows)  # type: ignore[arg-type]
+    assert activations.find(view, 1) is None
+    again = activations.build(view, 1, straight(rows))
+    assert again is not None and torch.equal(again, rows)
 
 
-def _endless() -> Iterator[Tensor]:
-    while True:
-        yield torch.zeros(2, 3)
+def test_a_pass_goes_on_from_the_nearest_cut_before_it(own_cache: Path) -> None:
+    """Stages that add 1, 10 and 100: what a cut holds says how it was reached."""
+    rows, view, starts = torch.arange(300.0).view(-1, 1), View("x", 300), []
+
+    def produce(shard: range, start: int, before: Tensor | None) -> dict[int, Tensor]:
+        x = rows[shard.start : shard.stop] if before is None else before
+        starts.append(start)
+        kept = {}
+        for cut in range(start + 1, wanted + 1):
+            kept[cut] = x = x + 10.0 ** (cut - 1)
+        return kept
+
+    shards = len(view.shards)
+    wanted = 2
+    assert torch.equal(activations.build(view, 2, produce), rows + 11)  # type: ignore[arg-type]
+    assert starts == [0] * shards
+    assert torch.equal(activations.find(view, 1), rows + 1)  # type: ignore[arg-type]
+    wanted = 3
+    assert torch.equal(activations.build(view, 3, produce), rows + 111)  # type: ignore[arg-type]
+    assert starts == [0] * shards + [2] * shards
 
 
-def test_a_killed_build_leaves_nothing_and_a_running_one_is_not_waited_for(own_cache: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=activations.build, args=("x", 4, _endless))
-    process.start()
-    try:
-        while not list(own_cache.glob("*.part*")):
-            assert process.is_alive()
-        assert activations.build("x", 4, lambda: [torch.ones(4, 3)]) is None, "its builder is at it"
-    finally:
-        os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+def _slowly(folder: Path, mark: int) -> activations.Produce:
+    """Rows that carry `mark`; leaves a file for each shard taken, and waits in it until told to go on."""
+
+    def produce(shard: range, start: int, before: Tensor | None) -> dict[int, Tensor]:
+        (folder / f"{mark}-{shard.start}").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.01)
+        return {1: torch.full((len(shard), 3), float(mark))}
+
+    return produce
+
+
+def _build(folder: Path, mark: int) -> None:
+    activations.build(View("x", 300), 1, _slowly(folder, mark))
+
+
+def test_two_processes_share_a_pass_and_do_nothing_twice(own_cache: Path, tmp_path: Path) -> None:
+    both = [multiprocessing.get_context("spawn").Process(target=_build, args=(tmp_path, m)) for m in (1, 2)]
+    for process in both:
+        process.start()
+    while len(list(tmp_path.glob("[12]-*"))) < 2:  # one shard each
+        assert all(process.is_alive() for process in both)
+    (tmp_path / "go").touch()
+    for process in both:
         process.join()
-    assert activations.find("x", 4) is None
-    assert activations.build("x", 4, lambda: [torch.ones(4, 3)]) is not None
+        assert process.exitcode == 0
+    taken = [path.name.split("-") for path in tmp_path.glob("[12]-*")]
+    assert {mark for mark, _ in taken} == {"1", "2"}
+    assert sorted(int(start) for _, start in taken) == [shard.start for shard in View("x", 300).shards]
+    kept = activations.find(View("x", 300), 1)
+    assert kept is not None
+    for mark, start in taken:
+        assert kept[int(start), 0] == float(mark)
+
+
+def test_a_killed_process_leaves_its_shards_to_the_others(own_cache: Path, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_build, args=(tmp_path, 1))
+    process.start()
+    while not list(tmp_path.glob("1-*")):
+        assert process.is_alive()
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    process.join()
+    assert activations.find(View("x", 300), 1) is None
+    rows = torch.arange(900.0).view(300, 3)
+    kept = activations.build(View("x", 300), 1, straight(rows))
+    assert kept is not None and torch.equal(kept, rows)
+
+
+def test_what_was_not_finished_before_the_machine_was_started_is_made_anew(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that a finished shard is in may never have reached the disk."""
+    rows, view = torch.ones(300, 3), View("x", 300)
+    stops = iter([True, False])
+
+    def interrupted(shard: range, start: int, before: Tensor | None) -> dict[int, Tensor]:
+        if not next(stops):
+            raise KeyboardInterrupt
+        return {1: rows[shard.start : shard.stop] * 0}
+
+    with pytest.raises(KeyboardInterrupt):
+        activations.build(view, 1, interrupted)
+    monkeypatch.setattr(activations, "_boot", lambda: "another")
+    assert torch.equal(activations.build(view, 1, straight(rows)), rows)  # type: ignore[arg-type]
+    assert not list(own_cache.glob("*/*.part"))
+
+
+def test_the_passes_not_used_for_longest_leave_when_the_disk_share_is_spent(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.ones(300, 1000)
+    views = [View(name, 300) for name in "abc"]
+    for age, view in zip((3000, 1000, 2000), views, strict=True):
+        activations.build(view, 1, straight(rows))
+        then = time.time() - age
+        os.utime(view.folder, (then, then))
+    mapped = activations.find(views[0], 1)
+    assert mapped is not None
+    os.utime(views[0].folder, (0, 0))
+    monkeypatch.setattr(activations, "room", lambda used: 2.5 * used / 3)
+    activations.trim()
+    assert [view.folder.exists() for view in views] == [False, True, True]
+    assert torch.equal(mapped, rows), "who reads it already goes on"
+
+
+def test_a_disk_that_cannot_hold_them_leaves_a_trial_to_compute_them(
+    pretrained: Pretrained, keyed: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    (epoch,) = train(config(1, epochs=1), pretrained, keyed)
+    assert epoch.prefix == "not cached: No space left on device"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES.keys())

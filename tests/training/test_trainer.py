@@ -196,7 +196,7 @@ def test_label_smoothing_raises_the_training_loss_and_no_other_figure(
     pretrained: Pretrained, images: Images
 ) -> None:
     hard, soft = (
-        list(train(config(epochs=6, label_smoothing=smoothing), pretrained, images))[-1]
+        list(train(config(epochs=12, label_smoothing=smoothing), pretrained, images))[-1]
         for smoothing in (0.0, 0.2)
     )
     assert soft.train_loss > hard.train_loss + 0.1

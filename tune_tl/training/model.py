@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import textwrap
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tune_tl.experiment import BadInput, Unfreeze
 from tune_tl.training.backbones import Backbone
+
+KEPT = 4  # networks that a process keeps loaded for its next trials
 
 
 class Network(nn.Module):
@@ -61,22 +63,45 @@ class Network(nn.Module):
 def build(backbone: Backbone, weights: Path | None, unfreeze: Unfreeze, classes: int) -> Network:
     """Cut `backbone`, with the weights in the file `weights`, `unfreeze` stages before its end.
 
-    `weights=None` leaves the values that torch's default initialisation gives; only a caller that
-    loads a checkpoint of every tensor has a use for it. Raises BadInput if the file holds another
-    network.
+    The prefix is shared by all networks that a process builds of these weights; suffix and head are its
+    own, and the head's first values follow from torch's seed alone. `weights=None` leaves the values
+    that torch's default initialisation gives; only a caller that loads a checkpoint of every tensor has
+    a use for it. Raises BadInput if the file holds another network.
     """
-    model = create(backbone)
+    whole = _stages(backbone) if weights is None else _loaded(backbone, weights, weights.stat().st_mtime_ns)
+    stages, features = len(backbone.stages), whole[1]
+    depth = stages if unfreeze == "all" else min(unfreeze, stages)
+    # Pooling has nothing to train: with all stages frozen it belongs to the prefix.
+    cut = stages - depth if depth else stages + 1
+    suffix = copy.deepcopy(whole[0][cut:]).requires_grad_(True)
+    head = nn.Sequential(nn.Dropout(backbone.dropout), nn.Linear(features, classes))
+    return Network(whole[0][:cut], suffix, head)
+
+
+def frozen(backbone: Backbone, weights: Path) -> nn.Sequential:
+    """All stages and the neck of `backbone` for running only: in eval mode, batch norms folded."""
+    return _folded(backbone, weights, weights.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)
+def _loaded(backbone: Backbone, weights: Path, changed: int) -> tuple[nn.Sequential, int]:
+    return _stages(backbone, weights)
+
+
+@lru_cache(maxsize=KEPT)
+def _folded(backbone: Backbone, weights: Path, changed: int) -> nn.Sequential:
+    stages = fused(_loaded(backbone, weights, changed)[0], backbone.size)
+    return stages.requires_grad_(False).eval()
+
+
+def _stages(backbone: Backbone, weights: Path | None = None) -> tuple[nn.Sequential, int]:
+    """The stages with the neck as the last of them, and the number of features that the head takes."""
+    with torch.random.fork_rng(devices=[]):  # values that are overwritten must not move the head's
+        model = create(backbone)
     if weights is not None:
         load(model, weights)
-    stages = [assemble(model, stage) for stage in backbone.stages]
-    neck = assemble(model, backbone.neck)
-    depth = len(stages) if unfreeze == "all" else min(unfreeze, len(stages))
-    cut = len(stages) - depth
-    # Pooling has nothing to train: with all stages frozen it belongs to the prefix.
-    prefix, suffix = (stages[:cut], [*stages[cut:], neck]) if depth else ([*stages, neck], [])
-    features = _in_features(model, backbone)
-    head = nn.Sequential(nn.Dropout(backbone.dropout), nn.Linear(features, classes))
-    return Network(nn.Sequential(*prefix), nn.Sequential(*suffix), head)
+    parts = [assemble(model, stage) for stage in (*backbone.stages, backbone.neck)]
+    return nn.Sequential(*parts), _in_features(model, backbone)
 
 
 def grouped_in_float32(network: Network) -> Network:

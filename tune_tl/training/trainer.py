@@ -22,7 +22,7 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
 from tune_tl.training.inputs import Inputs, autocast
 from tune_tl.training.metrics import confusion, macro_f1, per_class
-from tune_tl.training.model import Network, build, fused, grouped_in_float32
+from tune_tl.training.model import Network, build, frozen, grouped_in_float32
 from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
@@ -65,32 +65,67 @@ def train(
         weight=_class_weights(images).to(device) if config.class_weights else None,
         label_smoothing=config.label_smoothing,
     )
+    backward = _Backward(network, loss_of, device)
     best = -1.0
     for epoch in range(1, config.epochs + 1):
         start = time.perf_counter()
         # Each epoch draws from its own seed: what it does cannot depend on how it was reached.
         torch.manual_seed(seed := _epoch_seed(config.seed, epoch))
         network.train()
-        total, seen = 0.0, 0
+        total, seen = torch.zeros((), device=device), 0
         for x, labels in inputs.training(epoch, seed):
-            with autocast(device):
-                loss = loss_of(network.trained(x), labels)
-            if not math.isfinite(value := loss.item()):
-                raise Diverged(f"loss became {value} in epoch {epoch}")
             optimiser.zero_grad()
-            loss.backward()
+            total += backward(x, labels) * len(labels)
+            seen += len(labels)
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimiser.step()
             schedule.step()
-            total, seen = total + value * len(labels), seen + len(labels)
+        # Looked at once an epoch: a GPU would stop and wait for every look.
+        if not math.isfinite(mean := total.item() / seen):
+            raise Diverged(f"loss became {mean} in epoch {epoch}")
         trained = time.perf_counter()
         logits = predict(network, inputs, "val")
-        metrics = _metrics(epoch, total / seen, logits, images.labels["val"], seen, trained - start, start)
-        metrics = replace(metrics, prefix=inputs.note)
+        metrics = _metrics(epoch, mean, logits, images.labels["val"], seen, trained - start, start)
+        metrics = replace(metrics, prefix="; ".join(filter(None, (inputs.note, backward.note))))
         if checkpoint and metrics.val_f1 > best:
             save(network, checkpoint, {"config": config.to_dict(), "epoch": epoch})
         best = max(best, metrics.val_f1)
         yield metrics
+
+
+class _Backward:
+    """The loss of a batch and its gradients, in as many parts as the memory makes necessary."""
+
+    def __init__(self, network: Network, loss_of: nn.Module, device: torch.device) -> None:
+        self._network, self._loss_of, self._device = network, loss_of, device
+        self._parts = 1
+
+    @property
+    def note(self) -> str:
+        return f"batches in {self._parts} parts: GPU memory ran out" if self._parts > 1 else ""
+
+    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Add the gradients of the mean loss, and return it. Raises torch.OutOfMemoryError if two images
+        at a time, the fewest that batch norm trains on, are still too many."""
+        while True:
+            try:
+                return self._whole(x, labels)
+            except torch.OutOfMemoryError:
+                if len(labels) < 4 * self._parts:
+                    raise
+            self._parts *= 2
+            self._network.zero_grad()
+            torch.cuda.empty_cache()
+
+    def _whole(self, x: Tensor, labels: Tensor) -> Tensor:
+        parts = min(self._parts, max(1, len(labels) // 2))
+        mean = torch.zeros((), device=self._device)
+        for few, theirs in zip(x.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            with autocast(self._device):
+                loss = self._loss_of(self._network.trained(few), theirs) * (len(theirs) / len(labels))
+            loss.backward()
+            mean += loss.detach()
+        return mean
 
 
 @torch.no_grad()
@@ -116,7 +151,7 @@ def restore(
 def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device) -> Network:
     """The network as it is trained and used on `device`."""
     network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
-    network.prefix = fused(network.prefix, config.image_size or pretrained.backbone.size)
+    network.prefix = frozen(pretrained.backbone, pretrained.weights)[: len(network.prefix)]
     if device.type == "cpu":
         grouped_in_float32(network)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
