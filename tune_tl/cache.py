@@ -1,0 +1,102 @@
+"""Show and clear what is cached: `python -m tune_tl.cache [--clear [KIND ...]]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tune_tl.data import contents
+from tune_tl.data.catalog import cache_dir
+from tune_tl.data.contents import Entry
+from tune_tl.experiment import BadInput, near
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what is cached, or remove it and say what that freed. 0: done; 2: bad input."""
+    try:
+        options = _parser().parse_args(argv)
+        root = cache_dir()
+        if options.clear is None:
+            _list(root, contents.listing(root), options.json)
+        else:
+            wanted = _known(options.clear, contents.kinds(root))
+            _clear([entry for entry in contents.listing(root) if entry.kind in wanted], options.json)
+        return 0
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune_tl.cache",
+        description="What lies in the cache, and its removal. What is removed is made again when needed.",
+        epilog=f"KIND: {', '.join(contents.KINDS)}, or another that the list shows. What is in use is left.",
+    )
+    parser.add_argument("--clear", nargs="*", metavar="KIND", help="remove these kinds, or everything")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _known(asked: Sequence[str], kinds: Sequence[str]) -> Sequence[str]:
+    for kind in asked:
+        if kind not in kinds:
+            raise BadInput(f"--clear: unknown kind {kind!r}{near(kind, kinds)}; known are {', '.join(kinds)}")
+    return asked or kinds
+
+
+def _list(root: Path, entries: Sequence[Entry], as_json: bool) -> None:
+    place = next(folder for folder in (root, *root.parents) if folder.exists())
+    free, rows = shutil.disk_usage(place).free, contents.grouped(entries)
+    total = sum(row["bytes"] for row in rows)
+    if as_json:
+        print(json.dumps({"folder": str(root), "bytes": total, "free_bytes": free, "cached": rows}, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table("kind", "what", "entries", "size", "last used", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for column in (0, 2, 3, 4):
+        table.columns[column].no_wrap = True
+    for row in rows:
+        words = (row["kind"], row["name"], str(row["entries"]), decimal(row["bytes"]))
+        table.add_row(*words, row["last_used"][:10], row["in_use"])
+    console = Console(highlight=False, markup=False)
+    if rows:
+        console.print(table)
+    console.print(f"{decimal(total)} in {root}, {decimal(free)} free on its disk", soft_wrap=True)
+
+
+def _clear(entries: Sequence[Entry], as_json: bool) -> None:
+    removed: list[Entry] = []
+    left: list[Entry] = []
+    for entry in entries:
+        try:
+            gone = not entry.in_use and contents.remove(entry)
+        except OSError as error:
+            where = error.filename or entry.paths[0]
+            raise BadInput(f"{str(where)!r} cannot be removed ({error.strerror or error})") from None
+        (removed if gone else left).append(entry)
+    freed = sum(entry.bytes for entry in removed)
+    if as_json:
+        groups = {"removed": contents.grouped(removed), "left": contents.grouped(left)}
+        print(json.dumps({"freed_bytes": freed, **groups}, indent=2))
+        return
+    from rich.filesize import decimal
+
+    for row in contents.grouped(removed):
+        print(f"removed {row['kind']}: {row['name']} ({decimal(row['bytes'])})")
+    for row in contents.grouped(left):
+        print(f"left {row['kind']}: {row['name']} ({decimal(row['bytes'])}): {row['in_use'] or 'being made'}")
+    print(f"freed {decimal(freed)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
