@@ -16,7 +16,7 @@ class Row:
     measure: str
     ours: str
     against: str
-    ratio: float
+    ratio: float | None  # None: neither side got there
     at_least: bool = False  # the other side was ended before it got there: a lower bound
     at_most: bool = False  # ours was: an upper bound
     required: str = ""
@@ -24,13 +24,14 @@ class Row:
     note: str = ""  # what a reader must know to believe the figure; below the table
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio > 0):
+        if self.ratio is not None and not (math.isfinite(self.ratio) and self.ratio > 0):
             raise ValueError(f"{self.measure}: a ratio is a positive number, but got {self.ratio!r}")
 
     def cells(self) -> tuple[str, ...]:
         bound = "≥ " * self.at_least + "≤ " * self.at_most
         verdict = {None: "", True: " (met)", False: " (NOT met)"}[self.met]
-        return self.measure, self.ours, self.against, bound + _short(self.ratio), self.required + verdict
+        ratio = "unknown" if self.ratio is None else bound + _short(self.ratio)
+        return self.measure, self.ours, self.against, ratio, self.required + verdict
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             # The images first, from where the user has them.
             caps = {"ours_cap_s": given.cap * 60, "stock_cap_s": given.stock_cap * 60}
-            here = setting.real(folder, console, **caps)
+            here = setting.real(folder, console, given.networks, **caps)
             setting.own_caches(folder)
         sections: list[tuple[str, float, list[Row]]] = []
         for name in given.only or MEASURES:
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sections.append((name, time.monotonic() - start, rows))
     page = _page(here, sections, load, argv)
     print(f"\n{page}")
-    out = given.out or (None if given.fast or given.only else RESULTS)
+    whole = not given.fast and not given.only and given.networks == setting.NETWORKS
+    out = given.out or (RESULTS if whole else None)
     if out:
         out.write_text(page, encoding="utf-8")
     return 0
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--fast", action="store_true", help="a smoke test on drawn images")
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), metavar="NAME", help=", ".join(MEASURES))
+    parser.add_argument("--networks", nargs="+", choices=setting.NETWORKS, default=setting.NETWORKS)
     parser.add_argument("--out", type=Path, help="default: benchmarks/RESULTS.md for a whole run, else none")
     parser.add_argument(
         "--cap", type=float, default=10.0, metavar="MINUTES", help="for a search (default: 10)"

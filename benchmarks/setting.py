@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class Setting:
         return self.image_size or self.networks[network].backbone.size
 
 
-def real(folder: Path, console: Console, *, ours_cap_s: float, stock_cap_s: float) -> Setting:
-    """TrashNet on its published split, and the space `garbage` with three networks for all sides."""
+def real(
+    folder: Path, console: Console, names: Sequence[str], *, ours_cap_s: float, stock_cap_s: float
+) -> Setting:
+    """TrashNet on its published split, and the space `garbage` with the networks `names` for all sides."""
     published = spaces.available()["garbage"]
     content = yaml.safe_load(published.read_text(encoding="utf-8"))
-    networks = _found(NETWORKS)
+    networks = _found(names)
     content["backbone"] = list(networks)
     content["first"] = [point for point in content["first"] if point["backbone"] in networks]
     space = folder / "garbage.yaml"
@@ -54,7 +56,7 @@ def real(folder: Path, console: Console, *, ours_cap_s: float, stock_cap_s: floa
 def small(folder: Path, console: Console) -> Setting:
     """Two classes of drawn images and one network: a smoke test."""
     images = draw(folder / "images", each=20, side=48)
-    networks = dict([next(iter(_found(tuple(reversed(NETWORKS))).items()))])
+    networks = dict([next(iter(_found(NETWORKS[::-1]).items()))])
     space = folder / "small.yaml"
     content = {
         "dataset": str(images),
@@ -99,7 +101,7 @@ def own_caches(folder: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
 
 
-def _found(names: tuple[str, ...]) -> dict[str, Pretrained]:
+def _found(names: Sequence[str]) -> dict[str, Pretrained]:
     found = {name: weights.find(BACKBONES[name]) for name in names}
     ready = {name: pretrained for name, pretrained in found.items() if pretrained}
     if not ready:

@@ -62,7 +62,7 @@ def measure(setting: Setting) -> Iterator[Row]:
             f"time to val F1 {target:.2f}, cold cache",
             " and ".join(climb.said(target) for climb in ours),
             f"stock recipe: {stock.said(target)}",
-            ratio,
+            None if failed and bound else ratio,
             at_least=bound and not failed,
             at_most=failed and not bound,
             required=required,

@@ -76,7 +76,8 @@ def network(name: str, weights: str, classes: int, finetune: bool) -> nn.Module:
 
 def train(config: dict[str, Any], data: Path, weights: dict[str, str], size: int) -> None:
     train_loader, val_loader = loaders(data, config["batch_size"], size)
-    classes = len(train_loader.dataset.classes)  # type: ignore[attr-defined]
+    # Not `.classes`: cloudpickle would take it for `torch.classes`, and fail to send this function.
+    classes = len(train_loader.dataset.class_to_idx)  # type: ignore[attr-defined]
     model = network(config["backbone"], weights[config["backbone"]], classes, config["finetune"])
     criterion = nn.CrossEntropyLoss()
     optimiser = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=config["lr"])
