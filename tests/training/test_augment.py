@@ -252,3 +252,7 @@ def test_without_alpha_or_partner_a_batch_stays_itself(rows: int, alpha: float) 
     assert new is x
     assert torch.equal(partner, torch.arange(rows))
     assert share == 1
+
+
+def test_only_the_strongest_policy_mixes() -> None:
+    assert [name for name, policy in POLICIES.items() if policy.mix] == ["strong"]

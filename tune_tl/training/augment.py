@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # the policies' names are read by doors that must not wait fo
     from torch import Tensor
 
 DRAWS = 13  # uniform numbers an image takes
-# Images changed at once on a CPU: all that is computed on the way to them stays in the core's own cache.
-# `strong` took a third of the time that whole batches of 32 take (224 pixels a side, one thread).
+# Images that a thread of a CPU changes at once: what is computed on the way to them stays in its core's
+# cache. At 224 pixels a side `strong` takes 0.70 of the time that it takes for 32 at once, `light` 0.77.
 CHUNK = 8
 
 
@@ -38,7 +38,7 @@ POLICIES = {
     "none": Policy(),
     "light": Policy(zoom=0.15, flip=True),
     "medium": Policy(zoom=0.3, flip=True, rotate=15, colour=0.2),
-    "strong": Policy(zoom=0.5, flip=True, rotate=30, colour=0.4, erase=0.3),
+    "strong": Policy(zoom=0.5, flip=True, rotate=30, colour=0.4, erase=0.3, mix=0.4),
 }
 
 
@@ -51,7 +51,7 @@ def augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
 
     if not (policy.zoom or policy.rotate or policy.flip or policy.colour or policy.erase):
         return images
-    chunk = CHUNK if images.device.type == "cpu" else len(images)
+    chunk = CHUNK * torch.get_num_threads() if images.device.type == "cpu" else len(images)
     changed = torch.empty_like(images)
     parts = (torch.split(tensor, chunk) for tensor in (changed, images, draws.to(images.device)))
     for target, part, rows in zip(*parts, strict=True):
