@@ -88,7 +88,7 @@ def fill(root: Path, pets: Dataset) -> None:
     add_activations(root, "aa", "pets", "vgg16")
     add_activations(root, "bb", "pets", "vgg16")
     add_activations(root, "cc", "garbage", "vgg16")
-    add(root / "proofs" / "vgg16.json")
+    add(root / "proven.json")
 
 
 ALL = [
@@ -97,7 +97,7 @@ ALL = [
     ("datasets", "garbage"),
     ("decoded", "pets, 8 images at 8 and 16 pixels"),
     ("downloads", "garbage"),
-    ("proofs", "proofs"),
+    ("proven", contents.IN_WORDS["proven"]),
     ("samples", "garbage-12ab34cd"),
 ]
 
@@ -204,7 +204,7 @@ def test_a_kind_that_is_none_gets_one_line_with_the_nearest(root: Path, pets: Da
     assert done.returncode == 2
     assert done.stderr == (
         "error: --clear: unknown kind 'decodd', did you mean 'decoded'?; known are datasets, downloads, "
-        "samples, decoded, activations, proofs\n"
+        "samples, decoded, activations, proven\n"
     )
     assert names(said()["cached"]) == ALL
 

@@ -18,6 +18,7 @@ from typing import Any
 
 KINDS = ("datasets", "downloads", "samples", "decoded", "activations")  # and whatever else lies there
 UNDESCRIBED = "of an earlier version"
+IN_WORDS = {"proven": "which files of weights are known to be good"}
 _ASIDE = ".removed-"
 
 
@@ -129,11 +130,13 @@ def _entries(root: Path) -> Iterator[Entry]:
             case "activations":
                 for path in inside:
                     about = _about(path / "about.json")
-                    name = f"{about['dataset']}, {about.get('backbone')}" if about else UNDESCRIBED
+                    name = (
+                        f"{about['dataset'] or 'unnamed'}, {about.get('backbone')}" if about else UNDESCRIBED
+                    )
                     locks = tuple(path.glob("*.lock")) if path.is_dir() else (path.with_suffix(".lock"),)
                     yield Entry(kind, name, (path,), locks, str(about.get("dataset", "")))
             case _:
-                yield Entry(kind, place.name, (place,))
+                yield Entry(kind, IN_WORDS.get(kind, place.name), (place,))
 
 
 def _sizes(stores: Iterable[Path]) -> str:
