@@ -83,13 +83,20 @@ def test_kept_activations_are_the_computed_ones_at_every_cut(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("unfreeze", [0, 2])
+@pytest.mark.parametrize("unfreeze, augment", [(0, "medium"), (2, "medium"), (2, "strong")])
 def test_a_cached_trial_equals_its_uncached_twin(
-    unfreeze: Unfreeze, pretrained: Pretrained, keyed: Images, images: Images, own_cache: Path
+    unfreeze: Unfreeze,
+    augment: str,
+    pretrained: Pretrained,
+    keyed: Images,
+    images: Images,
+    own_cache: Path,
 ) -> None:
-    computed = scores(train(config(unfreeze), pretrained, images))
-    first = scores(train(config(unfreeze), pretrained, keyed))
-    again = scores(train(config(unfreeze), pretrained, keyed))
+    """Mixing included, which `strong` does behind the cut."""
+    chosen = config(unfreeze, augment=augment)
+    computed = scores(train(chosen, pretrained, images))
+    first = scores(train(chosen, pretrained, keyed))
+    again = scores(train(chosen, pretrained, keyed))
     assert first == again, "the trial that builds the cache and the one that finds it"
     for (loss, val), (cached_loss, cached_val) in zip(computed, first, strict=True):
         assert cached_loss == pytest.approx(loss, rel=0.02)  # bfloat16 rounds by batches

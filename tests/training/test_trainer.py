@@ -18,7 +18,7 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.training.augment import POLICIES
 from tune_tl.training.metrics import confusion, macro_f1
-from tune_tl.training.model import build, create
+from tune_tl.training.model import Network, build, create
 from tune_tl.training.trainer import Diverged, predict, restore, train
 from tune_tl.training.weights import Pretrained
 
@@ -252,6 +252,58 @@ def test_what_is_behind_the_cut_is_optimised_and_nothing_else(
     wanted = [p for part in (network.suffix, network.head) for p in part.parameters()]
     assert len({id(p) for p in optimised}) == len(optimised)
     assert Counter(p.shape for p in optimised) == Counter(p.shape for p in wanted)
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Memory for `most` images at a time; the sizes of the batches that went through while training."""
+    through, trained = [], Network.trained
+
+    def narrow(self: Network, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if self.training:
+            through.append(len(x))
+        return trained(self, x)
+
+    monkeypatch.setattr(Network, "trained", narrow)
+    return through
+
+
+def test_a_batch_that_there_is_no_memory_for_goes_through_in_parts_and_the_note_says_so(
+    pretrained: Pretrained, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(train(config(batch_size=12, label_smoothing=0.1), pretrained, images))
+    through = limited(monkeypatch, 3)
+    parts = list(train(config(batch_size=12, label_smoothing=0.1), pretrained, images))
+    assert through == [3] * 24, "12 images in 4 parts, 6 times"
+    assert "batches in 4 parts: GPU memory ran out" in parts[0].prefix
+    assert [e.train_loss for e in parts] == pytest.approx([e.train_loss for e in whole], rel=0.01)
+    assert [e.val_loss for e in parts] == pytest.approx([e.val_loss for e in whole], rel=0.01)
+
+
+def test_a_trial_that_cannot_be_made_smaller_fails_for_want_of_memory(
+    pretrained: Pretrained, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, 1)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+        list(train(config(batch_size=12), pretrained, images))
+
+
+@pytest.mark.gpu
+def test_a_gpu_short_of_memory_trains_in_parts(pretrained: Pretrained, images: Images) -> None:
+    many = replace(
+        images,
+        pixels=images.pixels.repeat(4, axis=1).repeat(4, axis=2),
+        rows=images.rows | {"train": np.resize(images.rows["train"], 512)},
+        labels=images.labels | {"train": np.resize(images.labels["train"], 512)},
+    )
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(3e9 / total)  # a batch of 512 takes some 10 GB
+    try:
+        (epoch,) = train(config("all", batch_size=512, epochs=1), pretrained, many, device="cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "GPU memory ran out" in epoch.prefix
 
 
 @pytest.mark.gpu

@@ -47,6 +47,7 @@ class Images:
     labels: dict[Split, npt.NDArray[np.int64]]
     classes: tuple[str, ...]
     key: str = ""  # of `pixels`: equal keys, equal rows; without one nothing made from them is kept
+    name: str = ""  # the dataset's, for people
 
 
 def open_images(dataset: Dataset, size: int) -> Images:
@@ -69,7 +70,7 @@ def open_images(dataset: Dataset, size: int) -> Images:
         mine = [image for image in dataset.images if image.split == split]
         rows[split] = np.array([row[image.digest] for image in mine], dtype=np.int64)
         labels[split] = np.array([image.label for image in mine], dtype=np.int64)
-    return Images(pixels, rows, labels, dataset.classes, _file(digests, size).stem)
+    return Images(pixels, rows, labels, dataset.classes, _file(digests, size).stem, dataset.name)
 
 
 def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = None) -> dict[Path, str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -135,11 +136,11 @@ class Inputs:
     def _view(self, split: Split, view: int) -> View:
         rows = self._images.rows[split]
         which = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
-        augmented = f"{self._policy} view {view}" if view >= 0 else "as it is"
+        augmented = f"{replace(self._policy, mix=0.0)} view {view}" if view >= 0 else "as it is"
         arithmetic = f"{self._device.type} {precision(self._device)} by {self._chunk}"
         about = {
+            "dataset": self._images.name,
             "images": len(rows),
-            "store": self._images.key,
             "backbone": self._backbone.name,
             "split": split,
             "view": f"{self._config.augment} {view + 1}" if view >= 0 else "as it is",

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
+from tune_tl.training.augment import POLICIES, mix
 from tune_tl.training.inputs import Inputs, autocast
 from tune_tl.training.metrics import confusion, macro_f1, per_class
 from tune_tl.training.model import Network, build, frozen, grouped_in_float32
@@ -73,9 +74,11 @@ def train(
         torch.manual_seed(seed := _epoch_seed(config.seed, epoch))
         network.train()
         total, seen = torch.zeros((), device=device), 0
+        random = np.random.default_rng(seed)
         for x, labels in inputs.training(epoch, seed):
+            x, partner, share = mix(x, POLICIES[config.augment].mix, random)
             optimiser.zero_grad()
-            total += backward(x, labels) * len(labels)
+            total += backward(x, [(labels, share), (labels[partner], 1 - share)]) * len(labels)
             seen += len(labels)
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimiser.step()
@@ -104,28 +107,33 @@ class _Backward:
     def note(self) -> str:
         return f"batches in {self._parts} parts: GPU memory ran out" if self._parts > 1 else ""
 
-    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Add the gradients of the mean loss, and return it. Raises torch.OutOfMemoryError if two images
-        at a time, the fewest that batch norm trains on, are still too many."""
+    def __call__(self, x: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
+        """Add the gradients of the mean loss, and return it; each target has its share in it.
+
+        Raises torch.OutOfMemoryError if two images at a time, the fewest that batch norm trains on, are
+        still too many.
+        """
         while True:
             try:
-                return self._whole(x, labels)
+                return self._in_parts(x, [(labels, share) for labels, share in targets if share])
             except torch.OutOfMemoryError:
-                if len(labels) < 4 * self._parts:
+                if len(x) < 4 * self._parts:
                     raise
             self._parts *= 2
             self._network.zero_grad()
             torch.cuda.empty_cache()
 
-    def _whole(self, x: Tensor, labels: Tensor) -> Tensor:
-        parts = min(self._parts, max(1, len(labels) // 2))
-        mean = torch.zeros((), device=self._device)
-        for few, theirs in zip(x.tensor_split(parts), labels.tensor_split(parts), strict=True):
+    def _in_parts(self, x: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
+        total = torch.zeros((), device=self._device)
+        for few in torch.arange(len(x)).tensor_split(min(self._parts, max(1, len(x) // 2))):
+            part = slice(int(few[0]), int(few[-1]) + 1)
             with autocast(self._device):
-                loss = self._loss_of(self._network.trained(few), theirs) * (len(theirs) / len(labels))
-            loss.backward()
-            mean += loss.detach()
-        return mean
+                logits = self._network.trained(x[part])
+                losses = [share * self._loss_of(logits, labels[part]) for labels, share in targets]
+                loss = torch.stack(losses).sum() * (len(few) / len(x))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
 
 
 @torch.no_grad()
