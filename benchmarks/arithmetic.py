@@ -11,12 +11,13 @@ from statistics import median
 
 import torch
 
-from benchmarks.loops import Arithmetic, forward_only, trained_part
+from benchmarks.loops import Arithmetic, as_trained, forward_only, trained_part
 from benchmarks.rows import Row
 from benchmarks.setting import ROOT, Setting
+from tune_tl.experiment import TrialConfig
+from tune_tl.training.arithmetic import precision
 from tune_tl.training.backbones import BACKBONES
-from tune_tl.training.inputs import precision
-from tune_tl.training.model import Network, build, fused, grouped_in_float32
+from tune_tl.training.model import Network
 from tune_tl.training.weights import find
 
 DEPTH, BATCH, CLASSES = 3, 32, 6
@@ -69,14 +70,12 @@ def measure(setting: Setting) -> Iterator[Row]:
 
 
 def network(name: str, size: int, arithmetic: Arithmetic) -> Network:
-    """Cut at DEPTH and made as the trainer makes it, but for what `arithmetic` says."""
+    """As the trainer has it, cut at DEPTH, but for the layout that `arithmetic` says."""
     pretrained = find(BACKBONES[name])
-    assert pretrained
-    made = build(pretrained.backbone, pretrained.weights, DEPTH, CLASSES)
-    made.prefix = fused(made.prefix, size)
-    if arithmetic.mixed:
-        grouped_in_float32(made)
+    assert pretrained, f"{name} had weights a moment ago"
+    config = TrialConfig(name, unfreeze=DEPTH, body_lr=1e-4, image_size=size)
     layout = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
+    made = as_trained(pretrained, config, CLASSES)
     return made.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 

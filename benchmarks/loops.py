@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tune_tl.training.inputs import autocast
-from tune_tl.training.model import Network
+from tune_tl.data.store import Images
+from tune_tl.experiment import TrialConfig
+from tune_tl.training.arithmetic import autocast
+from tune_tl.training.model import Network, build
+from tune_tl.training.trainer import restore, save
+from tune_tl.training.weights import Pretrained
 
 CPU = torch.device("cpu")
 POOL = 8  # batches in memory, taken in turn
@@ -33,6 +40,19 @@ class Arithmetic:
             if self.channels_last and x.ndim == 4
             else torch.contiguous_format
         )
+
+
+def as_trained(pretrained: Pretrained, config: TrialConfig, classes: int) -> Network:
+    """The network as the trainer has it: cut, folded, laid out and set to compute as it does there."""
+    size = config.image_size or pretrained.backbone.size
+    names = tuple(map(str, range(classes)))
+    nothing = np.zeros(0, dtype=np.int64)
+    rows = {"train": nothing, "val": nothing, "test": nothing}
+    no_images = Images(np.zeros((0, size, size, 3), dtype=np.uint8), {**rows}, {**rows}, names)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "new.safetensors"
+        save(build(pretrained.backbone, pretrained.weights, config.unfreeze, classes), checkpoint, {})
+        return restore(config, pretrained, no_images, checkpoint)[0]
 
 
 def whole_network(

@@ -57,7 +57,8 @@ def test_kept_activations_are_the_computed_ones_at_every_cut(
     name: str, unfreeze: int, keyed: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float32, whatever the cost model would say of this cut."""
-    monkeypatch.setattr("tune_tl.training.inputs.precision", lambda device: "f32")
+    for module in ("arithmetic", "inputs"):
+        monkeypatch.setattr(f"tune_tl.training.{module}.precision", lambda device: "f32")
     monkeypatch.setattr(activations, "pays", lambda *_: (True, "asked for"))
     backbone = replace(BACKBONES[name], size=96)
     network = build(backbone, None, unfreeze, 3).eval()

@@ -20,6 +20,7 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
 from tune_tl.training import activations
 from tune_tl.training.activations import View
+from tune_tl.training.arithmetic import autocast, precision
 from tune_tl.training.augment import DRAWS, POLICIES, augment
 from tune_tl.training.model import Network
 from tune_tl.training.weights import Pretrained
@@ -170,17 +171,6 @@ class Inputs:
                 if cut == last or (cut < len(self._backbone.stages) and x[0].nbytes < image):
                     kept[cut] = x
         return kept
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision where bfloat16 is in the hardware; emulated, it is slower than float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bf16")
-
-
-def precision(device: torch.device) -> str:
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "f32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "f32"
 
 
 def _rows(kept: Tensor, chosen: Tensor, device: torch.device) -> Tensor:

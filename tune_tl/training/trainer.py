@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
+from tune_tl.training.arithmetic import autocast
 from tune_tl.training.augment import POLICIES, mix
-from tune_tl.training.inputs import Inputs, autocast
+from tune_tl.training.inputs import Inputs
 from tune_tl.training.metrics import confusion, macro_f1, per_class
 from tune_tl.training.model import Network, build, frozen, grouped_in_float32
 from tune_tl.training.weights import Pretrained

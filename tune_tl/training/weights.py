@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from tune_tl.data.catalog import cache_dir
 from tune_tl.data.download import WrongContent, fetch, sha256_of
 from tune_tl.training.backbones import Backbone
+
+REMEMBERED = 200  # proofs, the latest
 
 Origin = Literal["cache", "package", "download"]
 
@@ -44,19 +50,79 @@ def download(backbone: Backbone) -> Pretrained:
     target = _hub_folder() / _file_name(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)
     fetch(backbone.url, target)
-    # As torch.hub: the name carries the first digits of the content's SHA-256.
-    said = re.search(r"-([0-9a-f]{8,})\.\w+$", target.name)
-    if said and not sha256_of(target).startswith(said[1]):
+    if _digest_said(target) and not _as_named(target):
         target.unlink()
         raise WrongContent(f"{target.name} came with other content than its name says")
     return Pretrained(backbone, target, "download")
 
 
 def prove(pretrained: Pretrained) -> None:
-    """Load the weights once: raises BadInput, naming the file, if they are damaged or another network's."""
+    """Make sure that the weights are whole and the network's own, by loading them if need be.
+
+    Raises BadInput, naming the file, if they are damaged or another network's.
+    """
+    if proven(pretrained):
+        return
     from tune_tl.training.model import create, load  # torch
 
     load(create(pretrained.backbone), pretrained.weights)
+    _remember(_proof(pretrained))
+
+
+def proven(pretrained: Pretrained) -> bool:
+    """Whether the weights are known to be good: by the digest in their name, or by an earlier proof.
+
+    Imports no torch, which to load them takes longer than anything else before a search.
+    """
+    proof = _proof(pretrained)
+    if proof in _proofs():
+        return True
+    if as_named := _as_named(pretrained.weights):
+        _remember(proof)  # reading half a gigabyte takes its time too
+    return as_named
+
+
+def _digest_said(file: Path) -> str | None:
+    """As torch.hub: the name carries the first digits of the content's SHA-256."""
+    said = re.search(r"-([0-9a-f]{8,})\.\w+$", file.name)
+    return said[1] if said else None
+
+
+def _as_named(file: Path) -> bool:
+    said = _digest_said(file)
+    return said is not None and sha256_of(file).startswith(said)
+
+
+def _proof(pretrained: Pretrained) -> str:
+    """The file as it is, and who could load it."""
+    stat = pretrained.weights.stat()
+    who = []
+    for package in ("torch", pretrained.backbone.library):
+        with contextlib.suppress(PackageNotFoundError):
+            who.append(f"{package} {version(package)}")
+    file = f"{pretrained.weights} {stat.st_size} {stat.st_mtime_ns}"
+    return f"{file}: {pretrained.backbone.model}, {', '.join(who)}"
+
+
+def _proofs() -> list[str]:
+    try:
+        found = json.loads(_proofs_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _remember(proof: str) -> None:
+    file = _proofs_file()
+    part = file.with_suffix(f".part{os.getpid()}")
+    with contextlib.suppress(OSError):  # then it is proved again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps([*_proofs(), proof][-REMEMBERED:], indent=1), encoding="utf-8")
+        part.replace(file)
+
+
+def _proofs_file() -> Path:
+    return cache_dir() / "proven.json"
 
 
 def way_out(backbone: Backbone) -> str:
