@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmarks.loops import trained_part, whole_network
+from benchmarks.loops import as_trained, trained_part, whole_network
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from tune_tl.data.store import Images, open_images
 from tune_tl.experiment import TrialConfig, Unfreeze
-from tune_tl.training.model import Network
-from tune_tl.training.trainer import restore, train
+from tune_tl.training.trainer import train
 
 REQUIRED = 0.95
 BATCH = 32
@@ -25,16 +24,6 @@ WARM = 5  # epochs after which each of an image's four views has been seen, and 
 IMAGES: dict[Unfreeze, int] = {0: 512, 1: 256, 2: 256, 3: 256, 5: 128, "all": 96}
 WHOLE = 96  # images of a round of the loop over the whole network
 VAL = 32
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network cut at one depth, as the trainer trains it."""
-
-    config: TrialConfig
-    images: Images
-    network: Network  # a second copy, for the loops
-    size: int
 
 
 def measure(setting: Setting) -> Iterator[Row]:
@@ -59,19 +48,14 @@ def _compared(setting: Setting, name: str, depth: Unfreeze, images: int) -> Iter
         epochs=warm + rounds,
     )
     few = subset(all_images, images, VAL)
-    checkpoint = setting.folder / f"throughput-{name}-{depth}.safetensors"
-    epochs = train(config, setting.networks[name], few, checkpoint=checkpoint)
+    epochs = train(config, setting.networks[name], few)
     for _ in range(warm):
         next(epochs)
     size = setting.size(name)
-    # The network as the trainer has it: folded, laid out and set to compute as it does.
+    network = as_trained(setting.networks[name], config, len(few.classes))
     limits = {
-        "plain loop over the whole network": whole_network(
-            restore(config, setting.networks[name], few, checkpoint)[0], size, batch
-        ),
-        "plain loop over the trained part alone": trained_part(
-            restore(config, setting.networks[name], few, checkpoint)[0], size, batch
-        ),
+        "plain loop over the whole network": whole_network(network, size, batch),
+        "plain loop over the trained part alone": trained_part(network, size, batch),
     }
     if depth == "all":
         del limits["plain loop over the trained part alone"]  # it is the whole
