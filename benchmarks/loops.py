@@ -28,11 +28,13 @@ POOL = 8  # batches in memory, taken in turn
 class Arithmetic:
     """How numbers are held; the defaults are the trainer's."""
 
-    mixed: bool = True  # bfloat16 where the hardware has it, as the trainer does
+    mixed: bool | None = None  # bfloat16 or float32; None for what the trainer takes here
     channels_last: bool = True
 
     def context(self) -> contextlib.AbstractContextManager[object]:
-        return autocast(CPU) if self.mixed else contextlib.nullcontext()
+        if self.mixed is None:
+            return autocast(CPU)
+        return torch.autocast(CPU.type, torch.bfloat16, enabled=self.mixed)
 
     def laid_out(self, x: Tensor) -> Tensor:
         return x.contiguous(
