@@ -38,7 +38,7 @@ POLICIES = {
     "none": Policy(),
     "light": Policy(zoom=0.15, flip=True),
     "medium": Policy(zoom=0.3, flip=True, rotate=15, colour=0.2),
-    "strong": Policy(zoom=0.5, flip=True, rotate=30, colour=0.4, erase=0.3, mix=0.4),
+    "strong": Policy(zoom=0.5, flip=True, rotate=30, colour=0.4, erase=0.3, mix=0.2),
 }
 
 
