@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # What the search's door is made of.
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
     "display": frozenset({"experiment"}),
-    "run_folder": frozenset({"experiment", "preflight", "results"}),
+    "run_folder": frozenset({"experiment", "ledger", "preflight", "results"}),
     "record": frozenset({"experiment", "ledger", "preflight", "results", "run_folder", "tracking"}),
 }
 ONLY_IN = {"ray": "tuning", "mlflow": "tracking"}

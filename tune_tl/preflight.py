@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tune_tl.data.catalog import published_split, resolve, sample_banner
+from tune_tl.data.catalog import cache_dir, published_split, resolve, sample_banner
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
 from tune_tl.experiment import BadInput
@@ -20,6 +21,8 @@ from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.weights import Pretrained
 
 SHOWN = 10  # unreadable images listed by name
+# How a file of each suffix that `scan` takes begins: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM.
+_MAGIC = (b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II", b"MM", b"P")
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,23 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
     return dataset
 
 
-def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) -> Ready:
-    """Everything that can go wrong before the first trial does so here. Raises BadInput."""
+def check(
+    space: Space,
+    data: Path | None,
+    *,
+    drop_bad: bool,
+    console: Console,
+    promising: Callable[[], None] = lambda: None,
+) -> Ready:
+    """Everything that can go wrong before the first trial does so here. Raises BadInput.
+
+    `promising` is called as soon as nothing speaks against the search any more that can be known without
+    decoding images or loading weights: what takes long to start can start beside that.
+    """
     dataset = find_dataset(space, data, console)
     pretrained, missing = find_weights(space)
+    if _sound(dataset, pretrained.values()):
+        promising()
     own = {p.backbone.size for p in pretrained.values()}
     drawn: tuple[int | None, ...] = space.domains["image_size"].values  # type: ignore[union-attr]
     sizes = {side for size in drawn for side in ([size] if size else own)}
@@ -141,6 +157,25 @@ def check(space: Space, data: Path | None, *, drop_bad: bool, console: Console) 
     prove(space, pretrained, missing)
     _say(console, dataset, pretrained, missing)
     return Ready(space.with_backbones(pretrained), dataset, pretrained, missing)
+
+
+def _sound(dataset: Dataset, pretrained: Iterable[Pretrained]) -> bool:
+    """Whether all looks well from outside: every file begins as an image, no file of weights is damaged."""
+    cache = next(place for place in (cache_dir(), *cache_dir().parents) if place.exists())
+    return (
+        cache.is_dir()
+        and os.access(cache, os.W_OK)
+        and all(_begins_as_image(image.path) for image in dataset.images)
+        and all(weights.proven(found) for found in pretrained)
+    )
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(8).startswith(_MAGIC)
+    except OSError:
+        return False
 
 
 def _describe(name: str) -> Backbone:

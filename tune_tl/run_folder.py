@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tune_tl import ledger
 from tune_tl.experiment import BadInput, Experiment, Observer, TrialResult
 from tune_tl.preflight import Ready
 from tune_tl.results import runs
@@ -71,8 +72,12 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def begin(experiment: Experiment, ready: Ready) -> None:
-    """Write down what is searched; on a resume, refuse if it is something else than before."""
+def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -> list[TrialResult]:
+    """Write down what is searched; the trials on record that an earlier run of it has ended for good.
+
+    On a resume, raises BadInput if it is something else than before. What failed is run again if asked
+    to, and what the budget ended before its first epoch always.
+    """
     path = experiment.folder / SEARCH_FILE
     facts = {
         "name": experiment.name,
@@ -107,7 +112,10 @@ def begin(experiment: Experiment, ready: Ready) -> None:
                 f"{experiment.folder} was started with another {' and '.join(changed)}; resume it as it was, "
                 "or start a search under another --name"
             )
+    past = [r for r in ledger.read(experiment.folder) if r.best or (r.failed and not retry_failed)]
     write_json(path, facts)
+    require_weights(past, ready)
+    return past
 
 
 def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ def search(given: Options, start: float) -> int:
 
     from tune_tl import ledger, preflight, run_folder
     from tune_tl.display import Display
+    from tune_tl.tuning.cluster import Cluster
 
     console = Console(highlight=False)
 
@@ -39,17 +41,13 @@ def search(given: Options, start: float) -> int:
         return run_folder.name_for(given.output, given.name, given.space.name, resume=given.resume)
 
     name()  # what is wrong with it is known at once, but what is free only when all is ready
-    ready = preflight.check(given.space, given.data, drop_bad=given.yes, console=console)
-    experiment = given.experiment(name())
-
-    from tune_tl.record import Record  # from here on with torch, Ray and MLflow
-    from tune_tl.tuning.tuner import tune_trials
-
-    with run_folder.claimed(experiment.folder):
-        run_folder.begin(experiment, ready)
-        # What failed is run again if asked to, and what the budget ended before its first epoch always.
-        past = [r for r in ledger.read(experiment.folder) if r.best or (r.failed and not given.retry_failed)]
-        run_folder.require_weights(past, ready)
+    with Cluster(given.address) as cluster, contextlib.ExitStack() as held:
+        ready = preflight.check(
+            given.space, given.data, drop_bad=given.yes, console=console, promising=cluster.start
+        )
+        experiment = given.experiment(name())
+        held.enter_context(run_folder.claimed(experiment.folder))
+        past = run_folder.begin(experiment, ready, retry_failed=given.retry_failed)
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:
@@ -58,22 +56,21 @@ def search(given: Options, start: float) -> int:
         # Time that preflight takes (downloads, decoding) is not taken from the trials.
         spent = before if past else 0.0
         ends = None if experiment.budget_s is None else clock() - spent + experiment.budget_s
+        from tune_tl.record import Record
+        from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
-        with (
-            Record(experiment, ready, past, given.tracking_uri, clock) as record,
-            Display(experiment, console, clock, ends, past) as display,
-        ):
-            try:
-                tune_trials(
-                    experiment, ready, [*record.observers, display], past=past, clock=clock, ends=ends
-                )
-                display.close()
-                return record.conclude(console)
-            except KeyboardInterrupt:
-                display.close()
-                console.print("interrupted; every finished epoch is kept. Go on with:", style="bold")
-                console.print(given.resume_command(experiment.name), soft_wrap=True, markup=False)
-                raise
+        record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock))
+        display = held.enter_context(Display(experiment, console, clock, ends, past))
+        observers = [*record.observers, display]
+        try:
+            tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
+            display.close()
+            return record.conclude(console)
+        except KeyboardInterrupt:
+            display.close()
+            console.print("interrupted; every finished epoch is kept. Go on with:", style="bold")
+            console.print(given.resume_command(experiment.name), soft_wrap=True, markup=False)
+            raise
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -287,6 +287,7 @@ def test_a_locked_store_holds_up_nobody_and_catches_up(
 ) -> None:
     tracker = Tracker(store.uri)
     tracker.start(example.search(store.folder / "s"))
+    tracker.begin(example.config(0))
     wait_until(lambda: tracker.page)
     other = sqlite3.connect(store.folder / "mlflow.db", isolation_level=None, timeout=PATIENCE)
     other.execute("BEGIN EXCLUSIVE")

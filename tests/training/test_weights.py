@@ -229,3 +229,36 @@ def refuse(file: Path, reason: str) -> None:
     assert said.endswith("; remove the file")
     assert "\n" not in said
     assert len(said) < len(str(file)) + 200
+
+
+def _as_download(folder: Path, content: bytes, digest: str) -> Pretrained:
+    file = folder / f"net-{digest}.pth"
+    file.write_bytes(content)
+    return Pretrained(RESNET, file, "cache")
+
+
+def test_a_file_with_the_digest_of_its_name_is_proven_unopened_by_torch(tmp_path: Path) -> None:
+    content = b"as it was published"
+    found = _as_download(tmp_path, content, hashlib.sha256(content).hexdigest()[:8])
+    assert weights.proven(found)
+    weights.prove(found)  # loading it would raise: these are no tensors
+
+
+def test_a_file_with_another_digest_than_its_name_is_not(tmp_path: Path) -> None:
+    found = _as_download(tmp_path, b"half of it", "0" * 8)
+    assert not weights.proven(found)
+    with pytest.raises(BadInput, match="damaged"):
+        weights.prove(found)
+
+
+def test_a_proof_holds_until_the_file_changes(tmp_path: Path) -> None:
+    chosen = weights.find(LITE0)
+    assert chosen
+    file = tmp_path / "weights.pth"  # no digest in its name
+    file.write_bytes(chosen.weights.read_bytes())
+    found = Pretrained(chosen.backbone, file, "cache")
+    assert not weights.proven(found)
+    weights.prove(found)
+    assert weights.proven(found)
+    os.utime(file, ns=(0, 0))
+    assert not weights.proven(found)

@@ -38,6 +38,7 @@ from tune_tl.experiment import (
 from tune_tl.ledger import Ledger
 from tune_tl.preflight import Ready
 from tune_tl.tuning import tuner
+from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.strategies import STRATEGIES
 
@@ -131,8 +132,10 @@ def search(wanted: Experiment, ready: Ready, past: Sequence[TrialResult] = ()) -
     def clock() -> float:
         return time.monotonic() - start
 
-    with contextlib.closing(Ledger(wanted.folder, clock)) as book:
-        tuner.tune_trials(wanted, ready, [book, diary], past=past, clock=clock, ends=wanted.budget_s)
+    with contextlib.closing(Ledger(wanted.folder, clock)) as book, Cluster(None) as cluster:
+        tuner.tune_trials(
+            wanted, ready, [book, diary], cluster=cluster, past=past, clock=clock, ends=wanted.budget_s
+        )
     return diary
 
 
@@ -265,7 +268,8 @@ def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
     try:
-        with tuner._cluster(None, tmp_path / "ray.log"):
+        with Cluster(None) as cluster:
+            cluster.resources(tmp_path / "ray.log")
             halved, plain = trained("asha-random"), trained("random")
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

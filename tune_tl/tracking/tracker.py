@@ -56,7 +56,11 @@ class Tracker(Observer):
             target=self._write, args=(search, _now()), name="mlflow-tracker", daemon=True
         )
         self._thread.start()
-        self._events.put(lambda record: None)  # the parent is seen before the first epoch is over
+
+    def begin(self, config: TrialConfig) -> None:
+        # The parent is seen before the first epoch is over. Not sooner: to import MLflow takes two
+        # seconds of a core, and the first trial needs every one to start.
+        self._events.put(lambda record: None)
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
         at = _now()

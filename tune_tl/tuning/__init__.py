@@ -14,3 +14,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # A trial stopped in mid-epoch is not waited for: its last acknowledged epoch is what counts.
 os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "1")
+# Workers import torch and the like as they start, and not when their first trial does. There is one for
+# each core, and on a large machine most would load it for nothing.
+if (os.cpu_count() or 1) <= 32:
+    os.environ.setdefault("RAY_preload_python_modules", "tune_tl.tuning.warm")
+# The ledger is what a search is resumed from. Tune's own snapshot costs more with every trial that it has.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")

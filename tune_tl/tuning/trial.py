@@ -8,9 +8,7 @@ from typing import Any
 from ray import tune
 
 from tune_tl.data.folder import Dataset
-from tune_tl.data.store import open_images
 from tune_tl.experiment import BEST, Experiment, TrialConfig
-from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained
 
 
@@ -21,8 +19,17 @@ def run_trial(
     dataset: Dataset,
     pretrained: Mapping[str, Pretrained],
 ) -> None:
-    """Train the TrialConfig of `fields`, reporting each epoch to Ray Tune."""
+    """Train the TrialConfig of `fields`, reporting each epoch to Ray Tune.
+
+    What only a worker needs is imported here: the driver, which names this function, starts sooner.
+    """
+    from tune_tl.tuning import warm
+
+    warm.ready()
     import torch
+
+    from tune_tl.data.store import open_images
+    from tune_tl.training.trainer import train
 
     torch.set_num_threads(max(1, int(experiment.cpus_per_trial)))
     config = TrialConfig.from_dict(fields)

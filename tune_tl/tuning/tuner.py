@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import AuthenticationError
 from ray.tune.experiment import Trial
 
 from tune_tl import ledger
@@ -29,9 +24,28 @@ from tune_tl.experiment import (
     TrialResult,
 )
 from tune_tl.preflight import Ready
+from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.strategies import STRATEGIES
 from tune_tl.tuning.trial import run_trial
+
+
+def _leave_out_what_costs_seconds() -> None:
+    """Two things that Tune does before the first trial, for others; where Ray changes, they come back."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.air._internal import usage
+
+        # To count for telemetry, which is off, whose callbacks these are, it imports MLflow and the like.
+        usage.tag_callbacks = lambda callbacks: False
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.tune.execution import class_cache
+
+        # A variable for PyTorch Lightning makes an environment of its own, for which Ray starts other
+        # workers than those that wait, warm (see warm.py).
+        class_cache.DEFAULT_ENV_VARS.clear()
+
+
+_leave_out_what_costs_seconds()
 
 
 def tune_trials(
@@ -39,6 +53,7 @@ def tune_trials(
     ready: Ready,
     observers: Sequence[Observer],
     *,
+    cluster: Cluster,
     past: Sequence[TrialResult],
     clock: Clock,
     ends: float | None,
@@ -49,108 +64,45 @@ def tune_trials(
     and at `ends` on that clock what still runs is stopped.
     Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial.
     """
-    with _cluster(experiment.address, experiment.folder / "ray.log") as resources:
-        experiment = _placed(experiment, resources)
-        stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
-        space = ready.space
-        known = {result.trial for result in past}
-        failed = [r.config for r in ledger.read(experiment.folder) if r.trial not in known]  # to be retried
-        cut_off = [space.point(config) for config in [*ledger.unfinished(experiment.folder), *failed]]
-        brief = Brief(
-            lambda proposal: space.suggest(proposal, stages),
-            [*cut_off, *space.first],
-            space.epochs,
-            experiment.seed + len(past),  # a sampler that starts anew must not draw the same again
-        )
-        searcher, scheduler = STRATEGIES[experiment.strategy](brief)
-        searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past])
-        relay = _Relay(observers, clock, experiment)
-        task = tune.with_parameters(
-            run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
-        )
-        needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
-        left = None if ends is None else max(0.1, ends - clock())
-        tune.Tuner(
-            tune.with_resources(task, needs),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=scheduler,
-                num_samples=-1,
-                time_budget_s=left,
-                reuse_actors=True,
-                # Not ahead of free cores: a proposal made later knows more.
-                max_concurrent_trials=_slots(resources, needs) if experiment.address is None else None,
-                trial_name_creator=_key,
-                trial_dirname_creator=_key,
-            ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=str(experiment.folder / "ray"), callbacks=[relay], verbose=0
-            ),
-        ).fit()
-        relay.close()
-
-
-@contextlib.contextmanager
-def _cluster(address: str | None, log: Path) -> Iterator[dict[str, float]]:
-    """A Ray cluster, joined at `address` or started here behind a token; yields its resources.
-
-    What Ray has to say goes to the file `log`.
-    """
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": 256 << 20,  # pixels and weights travel through files
-    }
-    logger = logging.getLogger("ray")
-    logger.handlers, logger.propagate = [logging.NullHandler()], False
-    terminated = signal.getsignal(signal.SIGTERM)
-    try:
-        with _errors_to(log):
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                configure_logging=False,
-                **({} if address else local),
-            )
-    except (ConnectionError, AuthenticationError) as error:
-        raise BadInput(
-            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]}); it must "
-            "run, and its key be in RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        ) from None
-    handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logger.handlers = [handler]  # ray.init took the others away
-    # Warns after every search that Tune's own result files, which nobody wants, are not there.
-    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
-    with contextlib.suppress(ValueError):  # not the main thread, where ray.init leaves it alone
-        signal.signal(signal.SIGTERM, terminated)  # with Ray's own, the process would die on the spot
-    _hide_token()
-    try:
-        yield ray.cluster_resources()
-    finally:
-        ray.shutdown()
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@contextlib.contextmanager
-def _errors_to(log: Path) -> Iterator[None]:
-    """Standard error into a file: Ray's C++ warns there about what is told as an exception too."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _hide_token() -> None:
-    """Ray writes the key to its clusters where every user of the machine could read it."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    with contextlib.suppress(OSError):
-        token.chmod(0o600)
+    resources = cluster.resources(experiment.folder / "ray.log")
+    experiment = _placed(experiment, resources)
+    stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
+    space = ready.space
+    known = {result.trial for result in past}
+    failed = [r.config for r in ledger.read(experiment.folder) if r.trial not in known]  # to be retried
+    cut_off = [space.point(config) for config in [*ledger.unfinished(experiment.folder), *failed]]
+    brief = Brief(
+        lambda proposal: space.suggest(proposal, stages),
+        [*cut_off, *space.first],
+        space.epochs,
+        experiment.seed + len(past),  # a sampler that starts anew must not draw the same again
+    )
+    searcher, scheduler = STRATEGIES[experiment.strategy](brief)
+    searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past])
+    relay = _Relay(observers, clock, experiment)
+    task = tune.with_parameters(
+        run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
+    )
+    needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
+    left = None if ends is None else max(0.1, ends - clock())
+    tune.Tuner(
+        tune.with_resources(task, needs),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            time_budget_s=left,
+            reuse_actors=True,
+            # Not ahead of free cores: a proposal made later knows more.
+            max_concurrent_trials=_slots(resources, needs) if experiment.address is None else None,
+            trial_name_creator=_key,
+            trial_dirname_creator=_key,
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(experiment.folder / "ray"), callbacks=[relay], verbose=0
+        ),
+    ).fit()
+    relay.close()
 
 
 def _placed(experiment: Experiment, resources: Mapping[str, float]) -> Experiment:

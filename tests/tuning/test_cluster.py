@@ -1,0 +1,59 @@
+"""Ray begun in a thread: who hears of signals and errors, and where its workers stand by then."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tune_tl.tuning.cluster import Cluster
+
+
+@pytest.fixture(autouse=True)
+def own_ray() -> Iterator[None]:
+    """Ray's sessions and its key are no other's; the paths of its sockets have to be short."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
+
+
+def test_nothing_starts_unasked(tmp_path: Path) -> None:
+    import ray
+
+    with Cluster(None):
+        assert not ray.is_initialized()
+
+
+def test_a_running_cluster_leaves_sigterm_alone_and_its_workers_are_warm(tmp_path: Path) -> None:
+    import ray
+
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with Cluster(None) as cluster:
+            cluster.start()
+            assert cluster.resources(tmp_path / "ray.log")["CPU"] >= 1
+            os.kill(os.getpid(), signal.SIGTERM)
+
+            @ray.remote
+            class Worker:
+                def has(self, module: str) -> bool:
+                    import sys
+
+                    return module in sys.modules
+
+            assert ray.get(Worker.remote().has.remote("tune_tl.tuning.warm"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert not ray.is_initialized()
+    assert (tmp_path / "ray.log").exists()

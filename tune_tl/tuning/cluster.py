@@ -1,0 +1,146 @@
+"""The Ray that trials run on: started here, or joined, while the driver makes other things ready."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tune_tl.experiment import BadInput
+
+
+class Cluster:
+    """Ray on this machine alone, behind a token, or the cluster at `address`; gone when the context ends.
+
+    Starting takes seconds that are mostly waiting, so it happens in a thread. The thread stays until the
+    end: Linux ends Ray's processes with the thread that started them.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address
+        self._thread: threading.Thread | None = None
+        self._up, self._over = threading.Event(), threading.Event()
+        self._resources: dict[str, float] = {}
+        self._error: BaseException | None = None
+        # What Ray says while the search has no folder yet.
+        self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the cluster
+        self._handler: logging.Handler = logging.NullHandler()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        # Nothing was started to join another cluster, and who gave up on one that does not answer leaves.
+        if self._thread and (self.address is None or self._up.is_set()):
+            self._thread.join()
+        logging.getLogger("ray").removeHandler(self._handler)
+        self._handler.close()
+        self._said.close()
+
+    def start(self) -> None:
+        """Begin to start or join it, if that has not begun; returns at once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
+            self._thread.start()
+
+    def resources(self, log: Path) -> dict[str, float]:
+        """Wait until it runs; what it has, by Ray's names. From here on Ray's messages go to the file `log`.
+
+        Raises BadInput if there is no cluster at the address.
+        """
+        self.start()
+        self._up.wait()
+        self._said.seek(0)
+        with log.open("ab") as file:
+            file.write(self._said.read())
+        if self._error:
+            raise self._error
+        self._handler = logging.FileHandler(log)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger("ray").handlers = [self._handler]  # ray.init took the others away
+        # Warns after every search that Tune's own result files, which nobody wants, are not there.
+        logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
+        return self._resources
+
+    def _live(self) -> None:
+        try:
+            self._resources = _init(self.address, self._said)
+        except BaseException as error:
+            self._error = error
+        self._up.set()
+        self._over.wait()
+        import ray
+
+        ray.shutdown()
+
+
+def _init(address: str | None, said: BinaryIO) -> dict[str, float]:
+    logger = logging.getLogger("ray")
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": 256 << 20,  # pixels and weights travel through files
+    }
+    try:
+        with _errors_to(said), _sigterm_kept():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                configure_logging=False,
+                **({} if address else local),
+            )
+    except (ConnectionError, AuthenticationError) as error:
+        raise BadInput(
+            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]}); it must "
+            "run, and its key be in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from None
+    _hide_token()
+    return dict(ray.cluster_resources())
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray's C++ takes SIGTERM over, and the process would die on the spot: Python's handler is put back.
+
+    Through C, since `signal.signal` is for the main thread alone.
+    """
+    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.argtypes, get.restype = [ctypes.c_int], ctypes.c_void_p
+    put.argtypes, put.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    handler = get(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        put(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _errors_to(said: BinaryIO) -> Iterator[None]:
+    """Standard error into a file: Ray's C++ warns there about what is told as an exception too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        os.dup2(said.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _hide_token() -> None:
+    """Ray writes the key to its clusters where every user of the machine could read it."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    with contextlib.suppress(OSError):
+        token.chmod(0o600)
