@@ -56,6 +56,11 @@ def test_bfloat16_that_is_only_emulated_is_not_even_measured(monkeypatch: pytest
     assert arithmetic.precision(CPU) == "f32"
 
 
+@torch.no_grad()
+def test_it_can_be_asked_first_where_no_gradients_are_kept(able: None) -> None:
+    assert arithmetic.precision(CPU) in ("bf16", "f32")
+
+
 def test_measuring_draws_nothing_from_torchs_generator(able: None) -> None:
     torch.manual_seed(1)
     wanted = torch.rand(3)

@@ -63,7 +63,7 @@ def _measured() -> Precision:
 
     def seconds(mixed: bool) -> float:
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             loss = block(x).float().square().mean()
         loss.backward()
         return time.perf_counter() - start

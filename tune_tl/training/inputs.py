@@ -158,9 +158,9 @@ class Inputs:
         pixels = pixels.permute(0, 3, 1, 2)
         if draws is not None:
             pixels = augment(pixels, self._policy, draws)
-        lines = pixels.permute(0, 2, 3, 1).flatten(2)
-        normal = lines.sub_(self._mean).div_(self._std).unflatten(2, (-1, 3))
-        return normal.permute(0, 3, 1, 2)
+        lines = pixels.permute(0, 2, 3, 1).flatten(2)  # the same memory, as is what comes back
+        lines.sub_(self._mean).div_(self._std)
+        return lines.view(len(lines), lines.shape[1], -1, 3).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def _onward(self, x: Tensor, start: int) -> dict[int, Tensor]:
