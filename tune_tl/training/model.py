@@ -41,8 +41,9 @@ class Network(nn.Module):
         return self.head(self.suffix(x))  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> Network:
-        super().train(mode)
-        self.prefix.eval()
+        self.training = mode
+        self.suffix.train(mode)
+        self.head.train(mode)
         return self
 
     def trained_state(self) -> dict[str, Tensor]:
