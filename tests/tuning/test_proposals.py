@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tune_tl.experiment import EPOCH, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.tuning import proposals as search_proposals
 from tune_tl.tuning.proposals import FINISHED, Brief, OptunaProposals
 from tune_tl.tuning.strategies import STRATEGIES
 
@@ -192,6 +193,19 @@ def test_a_resumed_search_proposes_nothing_that_was_tried(strategy: str) -> None
 def test_a_resumed_search_tries_the_known_good_points_that_are_left() -> None:
     first = [{"head_lr": 0.01}, {"head_lr": 0.3}]
     assert ask(proposals(first=first, past=PAST), "0").head_lr == 0.3
+
+
+def test_of_a_long_search_a_sampler_sees_the_best_and_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_proposals, "BEST_SEEN", 2)
+    monkeypatch.setattr(search_proposals, "LATEST_SEEN", 3)
+    searcher = proposals()
+    for n, f1 in enumerate((0.1, 0.9, 0.2, 0.8, 0.3, 0.4, 0.5)):
+        ask(searcher, str(n))
+        train(searcher, str(n), *[f1] * EPOCHS)
+    ask(searcher, "running")
+    seen = searcher.study._get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+    assert [trial.number for trial in seen] == [1, 3, 5, 6, 7]
+    assert len(searcher.study.trials) == 8
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

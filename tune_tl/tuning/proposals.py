@@ -13,6 +13,10 @@ from ray.tune.search import Searcher
 from tune_tl.experiment import EPOCH, VAL_F1, State, TrialConfig, TrialResult
 
 HOPELESS = 10  # failures in a row after which a search ends: nothing it could find out would be new
+# Of a long search, what a sampler looks at: the rest would cost each proposal more than the one before.
+# TPE models the 25 best against all others, so these best leave the one density as it is, and the latest
+# are sample enough of the other. Shorter searches are seen whole.
+BEST_SEEN, LATEST_SEEN = 100, 300
 FINISHED: str = Searcher.FINISHED  # what Ray takes for: no more trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -28,6 +32,19 @@ class Brief:
     seed: int
 
 
+class _Study(optuna.Study):
+    """A study that shows its samplers a bounded number of trials, and everybody else all of them."""
+
+    def _get_trials(self, *args: Any, **given: Any) -> list[optuna.trial.FrozenTrial]:
+        trials = super()._get_trials(*args, **given)
+        # Samplers alone ask for trials by their state.
+        if not given.get("states") or len(trials) <= BEST_SEEN + LATEST_SEEN:
+            return trials
+        earlier = [t for t in trials[:-LATEST_SEEN] if t.state is TrialState.COMPLETE]
+        best = sorted(earlier, key=lambda t: t.value or 0.0, reverse=True)[:BEST_SEEN]
+        return [*sorted(best, key=lambda t: t.number), *trials[-LATEST_SEEN:]]
+
+
 class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
     """Asks an Optuna study for configs and tells it how they fared.
 
@@ -39,7 +56,9 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def __init__(self, brief: Brief, sampler: optuna.samplers.BaseSampler) -> None:
         super().__init__(metric=VAL_F1, mode="max")
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        storage = optuna.storages.InMemoryStorage()
+        made = optuna.create_study(direction="maximize", storage=storage)
+        self.study = _Study(made.study_name, storage, sampler)
         self._limit: int | None = None
         self._draw = brief.draw
         self._epochs = brief.epochs

@@ -160,9 +160,11 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._stop(trial.trial_id, "outperformed")
+        _forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial.trial_id, State.FAILED, _reason(trial))
+        _forget(trial)
 
     def close(self) -> None:
         """End what still ran when the budget did."""
@@ -183,14 +185,22 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
             config=config,
             state=state,
             epochs=tuple(self._epochs.pop(trial_id)),
-            started=started,
-            ended=self._clock(),
+            # As the ledger writes it: a finalist by what was just measured must be one by what is read.
+            started=round(started, 3),
+            ended=round(self._clock(), 3),
             resource=self._resource,
             units=self._units,
             reason=reason,
         )
         for observer in self._observers:
             observer.end(result)
+
+
+def _forget(trial: Trial) -> None:
+    """Let go of what Tune works out about each metric of a trial: 50 kB that it keeps to the end."""
+    with contextlib.suppress(AttributeError):
+        trial.run_metadata.metric_analysis = {}
+        trial.run_metadata.metric_n_steps = {}
 
 
 def _reason(trial: Trial) -> str:
