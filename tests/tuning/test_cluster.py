@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tune_tl.tuning.cluster import Cluster
-
-
-@pytest.fixture(autouse=True)
-def own_ray() -> Iterator[None]:
-    """Ray's sessions and its key are no other's; the paths of its sockets have to be short."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
-    ):
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        yield
 
 
 def test_nothing_starts_unasked(tmp_path: Path) -> None:
