@@ -20,8 +20,8 @@ from torch import Tensor
 from tune_tl.data.catalog import cache_dir
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
-from tune_tl.training import activations
-from tune_tl.training.activations import View
+from tune_tl.training import activation_files, activations
+from tune_tl.training.activation_files import View
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.inputs import VIEWS, Inputs
 from tune_tl.training.model import build, fused
@@ -173,17 +173,22 @@ def test_nothing_is_kept_where_nothing_is_frozen(
 
 
 def test_the_cost_model_weighs_reading_against_computing_and_the_room_there_is(own_cache: Path) -> None:
-    cheap, why = activations.pays(bytes_an_image=2_000, images=10_000, seconds_an_image=0.01)
-    assert cheap and why.startswith("cached, 20 MB")
-    slow, why = activations.pays(bytes_an_image=10**7, images=100, seconds_an_image=0.001)
+    cheap, why = activations.pays(2_000, 5_000, images=10_000, seconds=0.01)
+    assert cheap and why.startswith("cached, 50 MB")
+    slow, why = activations.pays(10**7, 10**7, images=100, seconds=0.001)
     assert not slow and "1.00 ms to compute, 10.00 ms to read" in why
-    large, why = activations.pays(bytes_an_image=10**6, images=10**9, seconds_an_image=1)
-    assert not large and "share of" in why
+    large, why = activations.pays(10**3, 10**6, images=10**9, seconds=1)
+    assert not large and "share of disk" in why, "a pass keeps more than one trial reads"
 
 
 def straight(rows: Tensor, cut: int = 1) -> activations.Produce:
-    """A pass that gives `rows` themselves at `cut`."""
-    return lambda shard, start, before: {cut: rows[shard.start : shard.stop]}
+    """A pass that gives `rows` themselves at `cut`, from the images."""
+
+    def produce(shard: range, start: int, before: Tensor | None) -> dict[int, Tensor]:
+        assert before is None
+        return {cut: rows[shard.start : shard.stop]}
+
+    return produce
 
 
 def test_a_damaged_file_is_no_cache(own_cache: Path) -> None:
@@ -254,6 +259,40 @@ def test_two_processes_share_a_pass_and_do_nothing_twice(own_cache: Path, tmp_pa
         assert kept[int(start), 0] == float(mark)
 
 
+def test_a_pass_that_somebody_is_at_is_not_removed_for_room(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_build, args=(tmp_path, 1))
+    process.start()
+    while not list(tmp_path.glob("1-*")):
+        assert process.is_alive()
+    monkeypatch.setattr(activations, "room", lambda used: 0.0)
+    activations.trim()
+    (tmp_path / "go").touch()
+    process.join()
+    assert activations.find(View("x", 300), 1) is not None
+    activations.trim()
+    assert activations.find(View("x", 300), 1) is None
+
+
+def test_what_is_cleared_while_it_is_made_is_no_error(own_cache: Path) -> None:
+    view = View("x", 300)
+
+    def cleared(shard: range, start: int, before: Tensor | None) -> dict[int, Tensor]:
+        shutil.rmtree(view.folder)
+        return {1: torch.ones(len(shard), 3)}
+
+    assert activations.build(view, 1, cleared) is None
+
+
+def test_a_damaged_cut_is_not_gone_on_from(own_cache: Path) -> None:
+    rows, view = torch.arange(900.0).view(300, 3), View("x", 300)
+    activations.build(view, 1, straight(rows))
+    (file,) = own_cache.glob("*/*.act")
+    os.truncate(file, 20)
+    assert torch.equal(activations.build(view, 2, straight(rows, cut=2)), rows)  # type: ignore[arg-type]
+
+
 def test_a_killed_process_leaves_its_shards_to_the_others(own_cache: Path, tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_build, args=(tmp_path, 1))
     process.start()
@@ -281,7 +320,8 @@ def test_what_was_not_finished_before_the_machine_was_started_is_made_anew(
 
     with pytest.raises(KeyboardInterrupt):
         activations.build(view, 1, interrupted)
-    monkeypatch.setattr(activations, "_boot", lambda: "another")
+    for module in (activations, activation_files):
+        monkeypatch.setattr(module, "boot", lambda: f"{activation_files.host()}-another")
     assert torch.equal(activations.build(view, 1, straight(rows)), rows)  # type: ignore[arg-type]
     assert not list(own_cache.glob("*/*.part"))
 
@@ -313,6 +353,7 @@ def test_a_disk_that_cannot_hold_them_leaves_a_trial_to_compute_them(
     monkeypatch.setattr(os, "pwrite", full)
     (epoch,) = train(config(1, epochs=1), pretrained, keyed)
     assert epoch.prefix == "not cached: No space left on device"
+    assert not list(own_cache.glob("*/*.part")), "a full disk is not kept full"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES.keys())

@@ -269,12 +269,17 @@ def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     return through
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_that_there_is_no_memory_for_goes_through_in_parts_and_the_note_says_so(
-    pretrained: Pretrained, images: Images, monkeypatch: pytest.MonkeyPatch
+    weighted: bool, pretrained: Pretrained, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = list(train(config(batch_size=12, label_smoothing=0.1), pretrained, images))
+    chosen = config(batch_size=12, label_smoothing=0.1, class_weights=weighted)
+    if weighted:  # one class four times as often as the others
+        labels = np.where(np.arange(36) % 6 < 4, 0, np.arange(36) % 6 - 3)
+        images = replace(images, labels=images.labels | {"train": labels})
+    whole = list(train(chosen, pretrained, images))
     through = limited(monkeypatch, 3)
-    parts = list(train(config(batch_size=12, label_smoothing=0.1), pretrained, images))
+    parts = list(train(chosen, pretrained, images))
     assert through == [3] * 24, "12 images in 4 parts, 6 times"
     assert "batches in 4 parts: GPU memory ran out" in parts[0].prefix
     assert [e.train_loss for e in parts] == pytest.approx([e.train_loss for e in whole], rel=0.01)
@@ -287,6 +292,17 @@ def test_a_trial_that_cannot_be_made_smaller_fails_for_want_of_memory(
     limited(monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
         list(train(config(batch_size=12), pretrained, images))
+
+
+def test_a_test_split_smaller_than_the_others_is_scored(
+    pretrained: Pretrained, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    few = {"rows": images.rows | {"test": images.rows["test"][:3]}}
+    kept = replace(images, key="few", **few, labels=images.labels | {"test": images.labels["test"][:3]})
+    path = tmp_path / "best.safetensors"
+    list(train(config(1, epochs=1), pretrained, kept, checkpoint=path))
+    assert predict(*restore(config(1), pretrained, kept, path), "test").shape == (3, 3)
 
 
 @pytest.mark.gpu

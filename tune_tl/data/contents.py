@@ -52,7 +52,7 @@ def listing(root: Path) -> list[Entry]:
             for path, pid in mapped
             if any(path.is_relative_to(mine.resolve()) for mine in entry.paths)
         ]
-        with _claimed(entry.locks) as free:
+        with claimed(entry.locks) as free:
             why = f"in use by process {', '.join(dict.fromkeys(users))}" if users else ""
             found.append(
                 replace(
@@ -77,7 +77,7 @@ def remove(entry: Entry) -> bool:
 
     Raises OSError if it may not be removed.
     """
-    with _claimed(entry.locks) as free:
+    with claimed(entry.locks) as free:
         if not free:
             return False
         for path in entry.paths:
@@ -161,7 +161,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _claimed(locks: Iterable[Path]) -> Iterator[bool]:
+def claimed(locks: Iterable[Path]) -> Iterator[bool]:
     """Holds those of the locks that exist; False if another process holds one of them."""
     from filelock import FileLock, Timeout
 

@@ -19,7 +19,7 @@ from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
 from tune_tl.training import activations
-from tune_tl.training.activations import View
+from tune_tl.training.activation_files import View
 from tune_tl.training.arithmetic import autocast, precision
 from tune_tl.training.augment import DRAWS, POLICIES, augment
 from tune_tl.training.model import Network
@@ -58,8 +58,12 @@ class Inputs:
         )
         self._views = 1 if config.augment == "none" else VIEWS
         self._chunk = CHUNK.get(device.type, GPU_CHUNK)
+        # Bytes of the GPU's memory that are left for what is gathered from.
+        cuda = device.type == "cuda"
+        self._room = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if cuda else 0.0
         self._kept: dict[tuple[Split, int], Tensor | None] = {}
-        self._identity = f"{_digest(pretrained.weights)} {pretrained.backbone}"
+        weights = pretrained.weights
+        self._identity = f"{_digest(weights, weights.stat().st_mtime_ns)} {pretrained.backbone}"
         self._cache: bool | None = None if images.key else False  # whether that pays; None: not known yet
         self.note = "" if self._stages else "nothing frozen"  # how the prefix is dealt with, and why
         n = len(images.rows["train"])
@@ -108,9 +112,9 @@ class Inputs:
         found = activations.find(way, cut)
         if found is not None:
             self.note = self.note or "cached before"
-            return _resident(found, self._device)
+            return self._resident(found)
         if self._cache is None:
-            self._cache, self.note = self._weigh(pixels)
+            self._cache, self.note = self._weigh(split, pixels)
         if not self._cache:
             return None
 
@@ -127,22 +131,37 @@ class Inputs:
         except OSError as error:
             self._cache, self.note = False, f"not cached: {error.strerror or error}"
             return None
-        return None if made is None else _resident(made, self._device)
+        return None if made is None else self._resident(made)
 
-    def _weigh(self, pixels: Callable[[Tensor], Tensor]) -> tuple[bool, str]:
-        few = pixels(torch.arange(min(self._chunk, len(self._images.rows["val"]))))
+    def _weigh(self, split: Split, pixels: Callable[[Tensor], Tensor]) -> tuple[bool, str]:
+        few = pixels(torch.arange(min(self._chunk, len(self._images.rows[split]))))
         self._onward(few, 0)  # the first time is not like the others
-        start = time.perf_counter()
-        one = self._onward(few, 0)[len(self._stages)][0]
-        seconds = (time.perf_counter() - start) / len(few)
+        start = self._now()
+        kept = self._onward(few, 0)
+        seconds = (self._now() - start) / len(few)
+        read, of_all = kept[len(self._stages)][0].nbytes, sum(x[0].nbytes for x in kept.values())
         images = self._views * len(self._images.rows["train"]) + len(self._images.rows["val"])
-        return activations.pays(one.nbytes, images, seconds)
+        return activations.pays(read, of_all, images, seconds)
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def _resident(self, kept: Tensor) -> Tensor:
+        """`kept` on the GPU if there is room for it in what is set aside, else where it is."""
+        if kept.nbytes > self._room:
+            return kept
+        self._room -= kept.nbytes
+        return kept.to(self._device)
 
     def _view(self, split: Split, view: int) -> View:
         rows = self._images.rows[split]
         which = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
         augmented = f"{replace(self._policy, mix=0.0)} view {view}" if view >= 0 else "as it is"
-        arithmetic = f"{self._device.type} {precision(self._device)} by {self._chunk}"
+        arithmetic = (
+            f"{self._device.type} {precision(self._device)} by {self._chunk}, torch {torch.__version__}"
+        )
         about = {
             "dataset": self._images.name,
             "images": len(rows),
@@ -186,18 +205,11 @@ def _rows(kept: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
     return rows.to(device)
 
 
-def _resident(kept: Tensor, device: torch.device) -> Tensor:
-    """`kept` on the GPU if that is cheap in its memory, else where it is."""
-    if device.type == "cuda" and kept.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return kept.to(device)
-    return kept
-
-
 def _draws(rows: int, view: int) -> Tensor:
     return torch.rand(rows, DRAWS, generator=torch.Generator().manual_seed(view))
 
 
 @lru_cache
-def _digest(weights: Path) -> str:
+def _digest(weights: Path, changed: int) -> str:
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

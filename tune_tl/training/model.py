@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tune_tl.experiment import BadInput, Unfreeze
 from tune_tl.training.backbones import Backbone
 
-KEPT = 4  # networks that a process keeps loaded for its next trials
+KEPT = 2  # networks that a process keeps loaded for its next trials
 
 
 class Network(nn.Module):

@@ -63,11 +63,7 @@ def train(
         total_steps=(steps := config.epochs * inputs.steps + 1),
         pct_start=max(WARM_UP, 2 / steps),  # at least one step up, which the schedule divides by
     )
-    loss_of = nn.CrossEntropyLoss(
-        weight=_class_weights(images).to(device) if config.class_weights else None,
-        label_smoothing=config.label_smoothing,
-    )
-    backward = _Backward(network, loss_of, device)
+    backward = _Backward(network, config, images, device)
     # Once: going through all of a network's modules takes longer than a step of a head alone.
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     best = -1.0
@@ -103,9 +99,10 @@ def train(
 class _Backward:
     """The loss of a batch and its gradients, in as many parts as the memory makes necessary."""
 
-    def __init__(self, network: Network, loss_of: nn.Module, device: torch.device) -> None:
-        self._network, self._loss_of, self._device = network, loss_of, device
-        self._parts = 1
+    def __init__(self, network: Network, config: TrialConfig, images: Images, device: torch.device) -> None:
+        self._network, self._device, self._parts = network, device, 1
+        self._weights = _class_weights(images).to(device) if config.class_weights else None
+        self._smoothing = config.label_smoothing
 
     @property
     def note(self) -> str:
@@ -134,11 +131,19 @@ class _Backward:
         for part in map(slice, ends, ends[1:]):
             with autocast(self._device):
                 logits = self._network.trained(x[part])
-                losses = [share * self._loss_of(logits, labels[part]) for labels, share in targets]
-                loss = sum(losses[1:], losses[0]) * ((part.stop - part.start) / len(x))
-            loss.backward()
+                losses = [share * self._part_of_mean(logits, labels, part) for labels, share in targets]
+                loss = sum(losses[1:], losses[0])
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _part_of_mean(self, logits: Tensor, labels: Tensor, part: slice) -> Tensor:
+        """What `part` contributes to the cross-entropy of all `labels`, a mean weighted by class."""
+        weights = self._weights
+        summed = F.cross_entropy(
+            logits, labels[part], weights, reduction="sum", label_smoothing=self._smoothing
+        )
+        return summed / (len(labels) if weights is None else weights[labels].sum())
 
 
 @torch.no_grad()
