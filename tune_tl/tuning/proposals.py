@@ -16,7 +16,7 @@ HOPELESS = 10  # failures in a row after which a search ends: nothing it could f
 # Of a long search, what a sampler looks at: the rest would cost each proposal more than the one before.
 # TPE models the 25 best against all others, so these best leave the one density as it is, and the latest
 # are sample enough of the other. Shorter searches are seen whole.
-BEST_SEEN, LATEST_SEEN = 100, 300
+BEST_SEEN, LATEST_SEEN = 50, 150
 FINISHED: str = Searcher.FINISHED  # what Ray takes for: no more trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
