@@ -52,13 +52,13 @@ def listing(root: Path) -> list[Entry]:
             for path, pid in mapped
             if any(path.is_relative_to(mine.resolve()) for mine in entry.paths)
         ]
-        with claimed(entry.locks) as free:
+        with _claimed(entry.locks) as free:
             why = f"in use by process {', '.join(dict.fromkeys(users))}" if users else ""
             found.append(
                 replace(
                     entry,
                     in_use=why or ("" if free else "being made"),
-                    bytes=sum(map(_disk_use, entry.paths)),
+                    bytes=sum(map(disk_use, entry.paths)),
                     last_used=_last_used(entry),
                 )
             )
@@ -77,7 +77,7 @@ def remove(entry: Entry) -> bool:
 
     Raises OSError if it may not be removed.
     """
-    with claimed(entry.locks) as free:
+    with _claimed(entry.locks) as free:
         if not free:
             return False
         for path in entry.paths:
@@ -161,7 +161,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def claimed(locks: Iterable[Path]) -> Iterator[bool]:
+def _claimed(locks: Iterable[Path]) -> Iterator[bool]:
     """Holds those of the locks that exist; False if another process holds one of them."""
     from filelock import FileLock, Timeout
 
@@ -195,7 +195,8 @@ def _last_used(entry: Entry) -> float:
     return max(times, default=0.0)
 
 
-def _disk_use(path: Path) -> int:
+def disk_use(path: Path) -> int:
+    """Bytes on the disk that a file, or a folder with all in it, takes; holes take none."""
     total = 0
     with suppress(OSError):
         inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()

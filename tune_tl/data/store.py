@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from tune_tl.data.catalog import cache_dir
+from tune_tl.data.catalog import cache_dir, write_whole
 from tune_tl.data.folder import Dataset, Split
 from tune_tl.experiment import BadInput
 
@@ -97,11 +97,11 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = N
                     left.unlink()
                 _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
             if not bad and not about.exists():
-                _write(about, json.dumps({"dataset": dataset.name, "images": len(digests)}).encode())
+                write_whole(about, json.dumps({"dataset": dataset.name, "images": len(digests)}))
             if missing and not bad:
                 bad = _build(digests, paths, missing, progress)
                 if bad:
-                    _write(known_bad, json.dumps(bad).encode())
+                    write_whole(known_bad, json.dumps(bad))
     except OSError as error:
         raise BadInput(
             f"the cache folder {str(folder)!r} cannot be used ({error.strerror or error}); set "
@@ -230,12 +230,6 @@ def _no_room(folder: Path, needed: int) -> BadInput:
         f"decoded images need {needed / 1e9:.1f} GB in {folder}, but {free / 1e9:.1f} GB are free; "
         "make room or point XDG_CACHE_HOME to another disk"
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(f".part{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _short(error: BaseException) -> str:

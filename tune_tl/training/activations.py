@@ -18,8 +18,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tune_tl.data.catalog import cache_dir
-from tune_tl.data.contents import claimed
+from tune_tl.data.catalog import cache_dir, write_whole
+from tune_tl.data.contents import Entry, disk_use, remove
 from tune_tl.training.activation_files import ActivationFile, View, boot, host
 
 READ_BYTES_PER_S = 1e9  # of rows gathered from mapped memory, a cautious figure for one core
@@ -53,7 +53,7 @@ def build(view: View, cut: int, produce: Produce) -> Tensor | None:
     try:
         about = view.folder / ABOUT_FILE
         if not about.exists():
-            about.write_text(view.about)
+            write_whole(about, view.about)
         for patience in (0, -1):  # first what nobody is at, then what the others have not finished
             for number, shard in enumerate(view.shards):
                 if _done(view, cut, number):
@@ -78,15 +78,15 @@ def trim(but: Path | None = None) -> None:
     root = cache_dir() / "activations"
     if not root.is_dir():
         return
-    used = {folder: _bytes(folder) for folder in root.iterdir()}
+    used = {folder: disk_use(folder) for folder in root.iterdir()}
     excess = sum(used.values()) - room(used=sum(used.values()))
     oldest = sorted((f for f in used if f != but), key=lambda f: f.stat().st_mtime if f.exists() else 0)
     for folder in oldest:
         if excess <= 0:
             return
-        with claimed(folder.glob("*.lock")) as idle:
-            if idle:
-                shutil.rmtree(folder, ignore_errors=True)  # whoever has it mapped goes on reading
+        entry = Entry("activations", folder.name, (folder,), tuple(folder.glob("*.lock")))
+        with suppress(OSError):  # another user's
+            if remove(entry):  # whoever has it mapped goes on reading
                 excess -= used[folder]
 
 
@@ -116,24 +116,18 @@ def pays(read_bytes: int, kept_bytes: int, images: int, seconds: float) -> tuple
 
 
 def _files(view: View, cut: int | str, *kinds: str) -> Iterator[ActivationFile]:
-    for kind in kinds:
+    for kind in kinds or ("part", "act"):
         ending = f"{boot()}.part" if kind == "part" else kind
         for path in view.folder.glob(f"{cut}.*.{ending}"):
             yield ActivationFile(path, view)
 
 
 def _done(view: View, cut: int, number: int) -> bool:
-    return any(True for _ in _files(view, cut, "act")) or any(
-        file.has(number) for file in _files(view, cut, "part")
-    )
+    return any(file.has(number) for file in _files(view, cut))
 
 
 def _fill(view: View, cut: int, number: int, shard: range, produce: Produce) -> None:
-    before = {
-        file.cut: file
-        for file in _files(view, "*", "part", "act")
-        if file.cut < cut and (file.path.suffix == ".act" or file.has(number))
-    }
+    before = {file.cut: file for file in _files(view, "*") if file.cut < cut and file.has(number)}
     start, x = 0, None
     for nearest in sorted(before, reverse=True):
         with suppress(FileNotFoundError):  # renamed as finished, or damaged
@@ -156,12 +150,3 @@ def _created(view: View, cut: int, batch: Tensor) -> ActivationFile:
                 empty.truncate(file.size)
             new.rename(file.path)
     return file
-
-
-def _bytes(folder: Path) -> int:
-    total = 0
-    with suppress(OSError):
-        for entry in os.scandir(folder):
-            with suppress(OSError):
-                total += entry.stat().st_blocks * 512
-    return total

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from tune_tl.data.catalog import cache_dir
+from tune_tl.data.catalog import cache_dir, write_whole
 
 Precision = Literal["bf16", "f32"]
 FILE = "arithmetic.json"  # in the cache folder: measured anew, a trial would not always repeat itself
@@ -47,9 +47,7 @@ def _remembered(path: Path) -> Precision:
         known = dict(json.loads(path.read_text()))
     machine = f"{_cpu()}, torch {torch.__version__}"
     if known.get(machine) not in ("bf16", "f32"):
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(known | {machine: _measured()}, indent=2))
-        part.replace(path)
+        write_whole(path, json.dumps(known | {machine: _measured()}, indent=2))
         return _remembered(path)
     return known[machine]
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tune_tl.data.download import sha256_of
 from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
@@ -184,13 +185,11 @@ class Inputs:
     def _decoded(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Rows of the store, (n, S, S, 3) bytes on the device; of a copy there if every epoch needs them."""
         store = self._images.pixels
-        if self._device.type != "cuda":
-            return torch.from_numpy(store[rows])
         if self._store is None and not self._stages and store.nbytes <= self._room:
             self._store = self._resident(torch.from_numpy(np.array(store)))
         if self._store is not None:
             return _rows(self._store, torch.from_numpy(rows), self._device)
-        return torch.from_numpy(store[rows]).pin_memory().to(self._device, non_blocking=True)
+        return _moved(torch.from_numpy(store[rows]), self._device)
 
     @torch.no_grad()
     def _onward(self, x: Tensor, start: int) -> dict[int, Tensor]:
@@ -210,7 +209,11 @@ class Inputs:
 
 
 def _rows(kept: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
-    rows = kept[chosen.to(kept.device)]
+    return _moved(kept[chosen.to(kept.device)], device)
+
+
+def _moved(rows: Tensor, device: torch.device) -> Tensor:
+    """`rows` on `device`; to a GPU through pinned memory, so that nobody waits."""
     if device.type == "cuda" and not rows.is_cuda:
         return rows.pin_memory().to(device, non_blocking=True)
     return rows.to(device)
@@ -222,5 +225,4 @@ def _draws(rows: int, view: int) -> Tensor:
 
 @lru_cache
 def _digest(weights: Path, changed: int) -> str:
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_of(weights)[:16]

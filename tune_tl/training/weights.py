@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from tune_tl.data.catalog import cache_dir
+from tune_tl.data.catalog import cache_dir, write_whole
 from tune_tl.data.download import WrongContent, fetch, sha256_of
 from tune_tl.training.backbones import Backbone
 
@@ -114,11 +114,9 @@ def _proofs() -> list[str]:
 
 def _remember(proof: str) -> None:
     file = _proofs_file()
-    part = file.with_suffix(f".part{os.getpid()}")
     with contextlib.suppress(OSError):  # then it is proved again
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps([*_proofs(), proof][-REMEMBERED:], indent=1), encoding="utf-8")
-        part.replace(file)
+        write_whole(file, json.dumps([*_proofs(), proof][-REMEMBERED:], indent=1))
 
 
 def _proofs_file() -> Path:
