@@ -21,11 +21,12 @@ PACKAGE = "tune_tl"
 DOORS = frozenset({"search", "leaderboard", "audit", "promote", "predict", "cache", "app"})
 # One line a room, from the bottom up: what it may import besides itself. Doors may import everything.
 MAY_IMPORT: dict[str, frozenset[str]] = {
+    "durable": frozenset(),
     "experiment": frozenset(),
-    "ledger": frozenset({"experiment"}),
+    "ledger": frozenset({"durable", "experiment"}),
     "space": frozenset({"experiment"}),
-    "data": frozenset({"experiment"}),
-    "training": frozenset({"experiment", "data"}),
+    "data": frozenset({"durable", "experiment"}),
+    "training": frozenset({"durable", "experiment", "data"}),
     "tracking": frozenset({"experiment", "ledger"}),
     "spaces": frozenset({"experiment", "space", "data", "training"}),
     "results": frozenset({"experiment", "ledger", "data", "training"}),
@@ -34,8 +35,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # What the search's door is made of.
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
     "display": frozenset({"experiment"}),
-    "run_folder": frozenset({"experiment", "ledger", "preflight", "results"}),
-    "record": frozenset({"experiment", "ledger", "preflight", "results", "run_folder", "tracking"}),
+    "run_folder": frozenset({"durable", "experiment", "ledger", "preflight", "results"}),
+    "record": frozenset(
+        {"durable", "experiment", "ledger", "preflight", "results", "run_folder", "tracking"}
+    ),
 }
 ONLY_IN = {"ray": "tuning", "mlflow": "tracking"}
 TOO_SLOW_FOR_HELP = {"torch", "torchvision", "timm", "ray", "mlflow"}

@@ -60,7 +60,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_record_is_an_empty_one(tmp_path: Path) -> None:
     assert ledger.read(tmp_path) == []
-    assert ledger.unfinished(tmp_path) == []
+    assert ledger.unfinished(tmp_path) == {}
     assert ledger.elapsed(tmp_path) == 0
 
 
@@ -84,7 +84,10 @@ def test_numbers_that_are_none_stay_so(tmp_path: Path) -> None:
 def test_trials_that_were_cut_off_are_known(tmp_path: Path) -> None:
     write(tmp_path, RESULTS[0])
     write(tmp_path, ended(config(5), 2), ended(config(6), 1), end=False)
-    assert ledger.unfinished(tmp_path) == [config(5), config(6)]
+    assert {c: len(epochs) for c, epochs in ledger.unfinished(tmp_path).items()} == {
+        config(5): 2,
+        config(6): 1,
+    }
     assert ledger.read(tmp_path) == RESULTS[:1]
 
 
@@ -132,7 +135,7 @@ def test_a_line_without_its_end_is_neither_read_nor_kept(tmp_path: Path) -> None
     assert ledger.read(tmp_path) == RESULTS[:-1]
     Ledger(tmp_path, lambda: 0.0).close()
     assert ledger.read(tmp_path) == RESULTS[:-1]
-    assert ledger.unfinished(tmp_path) == [RESULTS[-1].config]
+    assert ledger.unfinished(tmp_path) == {RESULTS[-1].config: RESULTS[-1].epochs}
 
 
 @pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
@@ -156,12 +159,68 @@ def test_damage_anywhere_else_is_told_with_its_line(tmp_path: Path, name: str, d
             assert f"{tmp_path / name}:2: " in str(error)
 
 
-def test_a_record_of_another_version_is_told_from_a_sound_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [('"augment"', '"augmentation"'), ('"seed": 0', '"seed": 0, "new": 1')])
+def test_a_record_of_another_version_is_told_from_a_sound_one(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
     write(tmp_path, *RESULTS)
     path = tmp_path / ENDS_FILE
-    path.write_text(path.read_text().replace('"augment"', '"augmentation"'))
-    with pytest.raises(BadInput, match=rf"{ENDS_FILE}:1: .*augmentation"):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    sound = [json.dumps({k: v for k, v in row.items() if k != "crc"}) for row in rows]
+    path.write_text("\n".join([sound[0].replace(*change), *sound[1:], ""]))
+    with pytest.raises(BadInput, match=rf"{ENDS_FILE}:1: "):
         ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
+def test_a_single_changed_digit_is_noticed(tmp_path: Path, name: str) -> None:
+    write(tmp_path, *RESULTS)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes().replace(b'"seed": 2', b'"seed": 3', 1))
+    with pytest.raises(BadInput, match=rf"{name}:\d: .*checksum"):
+        ledger.read(tmp_path)
+
+
+def test_a_record_that_was_cut_off_anywhere_is_whole(tmp_path: Path) -> None:
+    ledger_of = Ledger(tmp_path, lambda: 1.0)
+    ledger.require_whole(tmp_path)
+    for result in RESULTS:
+        for epoch in result.epochs:
+            ledger_of.epoch(result.config, epoch)
+            ledger.require_whole(tmp_path)
+        ledger_of.end(result)
+        ledger.require_whole(tmp_path)
+    ledger_of.close()
+
+
+@pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
+@pytest.mark.parametrize("how", ["deleted", "emptied", "truncated", "less a line"])
+def test_lines_that_are_gone_are_missed(tmp_path: Path, name: str, how: str) -> None:
+    write(tmp_path, *RESULTS, *[ended(config(n), 1) for n in (7, 8)])
+    write(tmp_path, ended(config(9), 1), end=False)
+    path = tmp_path / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    match how:
+        case "deleted":
+            path.unlink()
+        case "emptied":
+            path.write_bytes(b"")
+        case "truncated":
+            path.write_bytes(b"".join(lines)[: len(b"".join(lines)) // 2])
+        case "less a line":
+            path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    with pytest.raises(BadInput, match=f"(?s){name}.*--name"):
+        ledger.require_whole(tmp_path)
+
+
+def test_a_failed_trial_that_is_run_again_is_unfinished_until_it_ends(tmp_path: Path) -> None:
+    failed, again = ended(config(0), 1, State.FAILED), ended(config(0), 2)
+    write(tmp_path, failed, RESULTS[2])
+    write(tmp_path, again, end=False)
+    assert ledger.unfinished(tmp_path) == {config(0): again.epochs}
+    assert ledger.read(tmp_path) == [RESULTS[2]]
+    write(tmp_path, again)
+    assert ledger.read(tmp_path) == [RESULTS[2], again]
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from tune_tl import ledger, run_folder
-from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer, TrialResult
+from tune_tl.durable import write_json
+from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer
+from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.results import report, runs
 from tune_tl.results.ranking import Leaderboard, finalists
@@ -29,7 +31,7 @@ class Record(contextlib.ExitStack):
         self,
         experiment: Experiment,
         ready: Ready,
-        past: Sequence[TrialResult],
+        past: Past,
         tracking_uri: str,
         clock: Clock,
     ) -> None:
@@ -39,12 +41,12 @@ class Record(contextlib.ExitStack):
         self._tracker = Tracker(tracking_uri, ready.space.name)
         self._tracker.start(_described(experiment, ready))
         self.callback(self._tracker.close)
-        for result in past:
+        for result in past.ended:
             self._tracker.end(result)
         book = ledger.Ledger(experiment.folder, clock)
         self.callback(book.close)
         self._events = EventFiles(experiment.folder / "tensorboard")
-        kept = run_folder.KeptWeights(experiment.checkpoint, past)
+        kept = run_folder.KeptWeights(experiment.checkpoint, past.ended)
         self.observers: tuple[Observer, ...] = (book, kept, self._tracker, self._events)
 
     def conclude(self, console: Console) -> int:
@@ -77,7 +79,7 @@ class Record(contextlib.ExitStack):
                 "versions": run_folder.versions(),
                 "test_scores": {trial: score.to_dict() for trial, score in scores.items()},
             }
-            run_folder.write_json(folder / runs.RESULT_FILE, facts)
+            write_json(folder / runs.RESULT_FILE, facts)
             board = runs.load(folder)
             files = report.write(folder, board)
         self._tracker.finish(_findings(board, files))

@@ -8,13 +8,16 @@ import json
 import os
 import re
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tune_tl import ledger
+from tune_tl.durable import write_json
 from tune_tl.experiment import BadInput, Experiment, Observer, TrialResult
+from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.results import runs
 from tune_tl.results.ranking import finalists
@@ -72,20 +75,23 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -> list[TrialResult]:
-    """Write down what is searched; the trials on record that an earlier run of it has ended for good.
+def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -> Past:
+    """Write down what is searched; what earlier runs of the search leave to this one.
 
-    On a resume, raises BadInput if it is something else than before. What failed is run again if asked
-    to, and what the budget ended before its first epoch always.
+    On a resume, raises BadInput if it is something else than before, or if the record of it is damaged.
+    What failed is run again if asked to, and what the budget ended before its first epoch always.
     """
-    path = experiment.folder / SEARCH_FILE
+    folder = experiment.folder
+    path = folder / SEARCH_FILE
     facts = {
+        "id": uuid.uuid4().hex,
         "name": experiment.name,
         "space": ready.space.name,
         "strategy": experiment.strategy,
         "seed": experiment.seed,
         "trials": experiment.trials,
         "budget_s": experiment.budget_s,
+        "epochs": ready.space.epochs,
         "dataset": ready.dataset.describe(),
         "class_names": list(ready.dataset.classes),
         "domains": {field: dataclasses.asdict(domain) for field, domain in ready.space.domains.items()},
@@ -93,29 +99,44 @@ def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -
         "versions": versions(),
     }
     if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
-        new = ready.dataset.fingerprint
-        if old != new:
-            raise BadInput(
-                f"{experiment.folder} was started on other images (fingerprint {old}, now {new}); "
-                "restore them, or start a search under another --name"
-            )
-        now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
-        # Backbones come and go with their weights.
-        changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
-        if changed:
-            raise BadInput(
-                f"{experiment.folder} was started with another {' and '.join(changed)}; resume it as it was, "
-                "or start a search under another --name"
-            )
-    past = [r for r in ledger.read(experiment.folder) if r.best or (r.failed and not retry_failed)]
-    write_json(path, facts)
+        facts["id"] = _same_search(path, facts)
+        ledger.require_whole(folder)
+    elif ledger.elapsed(folder):
+        raise BadInput(
+            f"{path} is missing, and with it what was searched; restore it, or give another --name"
+        )
+    ended = ledger.read(folder)
+    past = [r for r in ended if r.best or (r.failed and not retry_failed)]
+    again = {r.config: () for r in ended if r not in past}
     require_weights(past, ready)
-    return past
+    ledger.Ledger(folder, lambda: 0.0).close()  # its files are there from now on, or were lost
+    write_json(path, facts)
+    return Past(tuple(past), {**ledger.unfinished(folder), **again})
+
+
+def _same_search(path: Path, facts: dict[str, Any]) -> str:
+    """The id of the search that `path` describes. Raises BadInput if `facts` are of another search."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
+        known = str(before["id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
+    new = facts["dataset"]["fingerprint"]
+    if old != new:
+        raise BadInput(
+            f"{path.parent} was started on other images (fingerprint {old}, now {new}); "
+            "restore them, or start a search under another --name"
+        )
+    now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
+    # Backbones come and go with their weights.
+    changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
+    if changed:
+        raise BadInput(
+            f"{path.parent} was started with another {' and '.join(changed)}; resume it as it was, "
+            "or start a search under another --name"
+        )
+    return known
 
 
 def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
@@ -127,17 +148,6 @@ def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
                 f"trial {result.trial} on record used {name}, whose weights are no longer to be had "
                 f"({ready.missing[name]}); bring them back, or start a search under another --name"
             )
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` so that `path` holds a whole file at every moment."""
-    part = path.with_suffix(f".part{os.getpid()}")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=2, default=str)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def versions() -> dict[str, str]:

@@ -54,13 +54,13 @@ def search(given: Options, start: float) -> int:
             return before + time.monotonic() - start
 
         # Time that preflight takes (downloads, decoding) is not taken from the trials.
-        spent = before if past else 0.0
+        spent = before if past.ended else 0.0
         ends = None if experiment.budget_s is None else clock() - spent + experiment.budget_s
         from tune_tl.record import Record
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
         record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock))
-        display = held.enter_context(Display(experiment, console, clock, ends, past))
+        display = held.enter_context(Display(experiment, console, clock, ends, past.ended))
         observers = [*record.observers, display]
         try:
             tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)

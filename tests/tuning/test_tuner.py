@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -33,7 +32,7 @@ from tune_tl.experiment import (
     TrialConfig,
     TrialResult,
 )
-from tune_tl.ledger import Ledger
+from tune_tl.ledger import Ledger, Past
 from tune_tl.preflight import Ready
 from tune_tl.tuning import tuner
 from tune_tl.tuning.cluster import Cluster
@@ -112,7 +111,7 @@ def experiment(folder: Path, **more: Any) -> Experiment:
     return found
 
 
-def search(wanted: Experiment, ready: Ready, past: Sequence[TrialResult] = ()) -> Diary:
+def search(wanted: Experiment, ready: Ready, past: Past | None = None) -> Diary:
     start, diary = time.monotonic(), Diary()
 
     def clock() -> float:
@@ -120,7 +119,13 @@ def search(wanted: Experiment, ready: Ready, past: Sequence[TrialResult] = ()) -
 
     with contextlib.closing(Ledger(wanted.folder, clock)) as book, Cluster(None) as cluster:
         tuner.tune_trials(
-            wanted, ready, [book, diary], cluster=cluster, past=past, clock=clock, ends=wanted.budget_s
+            wanted,
+            ready,
+            [book, diary],
+            cluster=cluster,
+            past=past or Past(),
+            clock=clock,
+            ends=wanted.budget_s,
         )
     return diary
 
@@ -192,7 +197,8 @@ def resumed(ready: Ready, searched: Searched) -> tuple[Diary, float, float]:
     mended = replace(
         ready, pretrained=dict.fromkeys(ready.pretrained, lite0), space=ready.space.fixed(epochs=5000)
     )
-    past = [result for result in searched.diary.results.values() if not result.failed]
+    results = searched.diary.results.values()
+    past = Past(tuple(r for r in results if not r.failed), {r.config: () for r in results if r.failed})
     budget, start = 1.3 * searched.start_up_s + 1, time.monotonic()
     diary = search(replace(searched.experiment, trials=None, budget_s=budget), mended, past)
     return diary, budget, time.monotonic() - start

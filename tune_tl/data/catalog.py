@@ -13,11 +13,11 @@ from pathlib import Path
 from tune_tl.data import verified
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import Source, Split
-from tune_tl.data.verified import cache_dir, content_fingerprint, images_under, write_whole
+from tune_tl.data.verified import cache_dir, content_fingerprint, images_under
 from tune_tl.experiment import BadInput
 
 __all__ = ["CATALOG", "Entry", "Resolved", "SplitList", "cache_dir", "content_fingerprint",
-           "published_split", "resolve", "sample_banner", "write_whole"]  # fmt: skip
+           "published_split", "resolve", "sample_banner"]  # fmt: skip
 
 DATA_VARIABLE = "TUNE_TL_DATA"
 _WAY_OUT = "restore the published files, or remove the lists to have tune_tl make the split"

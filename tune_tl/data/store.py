@@ -26,8 +26,9 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from tune_tl.data.catalog import cache_dir, write_whole
+from tune_tl.data.catalog import cache_dir
 from tune_tl.data.folder import Dataset, Split
+from tune_tl.durable import write_text
 from tune_tl.experiment import BadInput
 
 VERSION = 1  # of what a byte in the file means; part of its name
@@ -97,11 +98,11 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = N
                     left.unlink()
                 _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
             if not bad and not about.exists():
-                write_whole(about, json.dumps({"dataset": dataset.name, "images": len(digests)}))
+                write_text(about, json.dumps({"dataset": dataset.name, "images": len(digests)}))
             if missing and not bad:
                 bad = _build(digests, paths, missing, progress)
                 if bad:
-                    write_whole(known_bad, json.dumps(bad))
+                    write_text(known_bad, json.dumps(bad))
     except OSError as error:
         raise BadInput(
             f"the cache folder {str(folder)!r} cannot be used ({error.strerror or error}); set "

@@ -25,13 +25,6 @@ def cache_dir() -> Path:
     return (home if home.is_absolute() else Path.home() / ".cache") / "tune_tl"
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Write a note of the cache so that `path` holds all of one at every moment. Raises OSError."""
-    part = path.with_suffix(f".part{os.getpid()}")
-    part.write_text(content, encoding="utf-8")
-    part.replace(path)
-
-
 def images_under(root: Path) -> list[str]:
     """The images' paths, relative to `root`, with forward slashes, sorted."""
     files = (

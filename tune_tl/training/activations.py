@@ -18,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tune_tl.data.catalog import cache_dir, write_whole
+from tune_tl.data.catalog import cache_dir
 from tune_tl.data.contents import Entry, disk_use, remove
+from tune_tl.durable import write_text
 from tune_tl.training.activation_files import ActivationFile, View, boot, host
 
 READ_BYTES_PER_S = 1e9  # of rows gathered from mapped memory, a cautious figure for one core
@@ -53,7 +54,7 @@ def build(view: View, cut: int, produce: Produce) -> Tensor | None:
     try:
         about = view.folder / ABOUT_FILE
         if not about.exists():
-            write_whole(about, view.about)
+            write_text(about, view.about)
         for patience in (0, -1):  # first what nobody is at, then what the others have not finished
             for number, shard in enumerate(view.shards):
                 if _done(view, cut, number):

@@ -14,7 +14,8 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from tune_tl.data.catalog import cache_dir, write_whole
+from tune_tl.data.catalog import cache_dir
+from tune_tl.durable import write_text
 
 Precision = Literal["bf16", "f32"]
 FILE = "arithmetic.json"  # in the cache folder: measured anew, a trial would not always repeat itself
@@ -47,7 +48,7 @@ def _remembered(path: Path) -> Precision:
         known = dict(json.loads(path.read_text()))
     machine = f"{_cpu()}, torch {torch.__version__}"
     if known.get(machine) not in ("bf16", "f32"):
-        write_whole(path, json.dumps(known | {machine: _measured()}, indent=2))
+        write_text(path, json.dumps(known | {machine: _measured()}, indent=2))
         return _remembered(path)
     return known[machine]
 

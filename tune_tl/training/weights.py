@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from tune_tl.data.catalog import cache_dir, write_whole
+from tune_tl.data.catalog import cache_dir
 from tune_tl.data.download import WrongContent, fetch, sha256_of
+from tune_tl.durable import write_text
 from tune_tl.training.backbones import Backbone
 
 REMEMBERED = 200  # proofs, the latest
@@ -116,7 +117,7 @@ def _remember(proof: str) -> None:
     file = _proofs_file()
     with contextlib.suppress(OSError):  # then it is proved again
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps([*_proofs(), proof][-REMEMBERED:], indent=1))
+        write_text(file, json.dumps([*_proofs(), proof][-REMEMBERED:], indent=1))
 
 
 def _proofs_file() -> Path:

@@ -12,7 +12,6 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tune_tl import ledger
 from tune_tl.experiment import (
     BadInput,
     Clock,
@@ -23,6 +22,7 @@ from tune_tl.experiment import (
     TrialConfig,
     TrialResult,
 )
+from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
@@ -54,13 +54,13 @@ def tune_trials(
     observers: Sequence[Observer],
     *,
     cluster: Cluster,
-    past: Sequence[TrialResult],
+    past: Past,
     clock: Clock,
     ends: float | None,
 ) -> None:
     """Propose and train trials until `experiment.trials`, the time or the space itself is used up.
 
-    `past` are trials that an earlier run of this search ended, `clock` gives seconds since its start,
+    `past` is what earlier runs of this search left, `clock` gives seconds since its start,
     and at `ends` on that clock what still runs is stopped.
     Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial.
     """
@@ -68,17 +68,14 @@ def tune_trials(
     experiment = _placed(experiment, resources)
     stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
     space = ready.space
-    known = {result.trial for result in past}
-    failed = [r.config for r in ledger.read(experiment.folder) if r.trial not in known]  # to be retried
-    cut_off = [space.point(config) for config in [*ledger.unfinished(experiment.folder), *failed]]
     brief = Brief(
         lambda proposal: space.suggest(proposal, stages),
-        [*cut_off, *space.first],
+        [*map(space.point, past.cut_off), *space.first],
         space.epochs,
-        experiment.seed + len(past),  # a sampler that starts anew must not draw the same again
+        experiment.seed + len(past.ended),  # a sampler that starts anew must not draw the same again
     )
     searcher, scheduler = STRATEGIES[experiment.strategy](brief)
-    searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past])
+    searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past.ended])
     relay = _Relay(observers, clock, experiment)
     task = tune.with_parameters(
         run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
