@@ -33,6 +33,7 @@ def search(given: Options, start: float) -> int:
 
     from tune_tl import ledger, preflight, run_folder
     from tune_tl.display import Display
+    from tune_tl.tuning import orphans
     from tune_tl.tuning.cluster import Cluster
 
     console = Console(highlight=False)
@@ -47,6 +48,7 @@ def search(given: Options, start: float) -> int:
         )
         experiment = given.experiment(name())
         held.enter_context(run_folder.claimed(experiment.folder))
+        orphans.end_left(experiment.folder, cluster.mark)
         past = run_folder.begin(experiment, ready, retry_failed=given.retry_failed)
         before = ledger.elapsed(experiment.folder)
 

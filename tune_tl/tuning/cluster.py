@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tune_tl.experiment import BadInput
+from tune_tl.tuning import orphans
 
 
 class Cluster:
@@ -26,6 +27,7 @@ class Cluster:
 
     def __init__(self, address: str | None) -> None:
         self.address = address
+        self.mark = orphans.new_mark()  # of what is started here
         self._thread: threading.Thread | None = None
         self._up, self._over = threading.Event(), threading.Event()
         self._resources: dict[str, float] = {}
@@ -73,7 +75,8 @@ class Cluster:
 
     def _live(self) -> None:
         try:
-            self._resources = _init(self.address, self._said)
+            with orphans.marked(self.mark):
+                self._resources = _init(self.address, self._said)
         except BaseException as error:
             self._error = error
         self._up.set()
