@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
 from tune_tl.training.arithmetic import autocast
 from tune_tl.training.model import Network, build
-from tune_tl.training.trainer import restore, save
+from tune_tl.training.trainer import restore
 from tune_tl.training.weights import Pretrained
 
 CPU = torch.device("cpu")
@@ -51,10 +49,8 @@ def as_trained(pretrained: Pretrained, config: TrialConfig, classes: int) -> Net
     nothing = np.zeros(0, dtype=np.int64)
     rows = {"train": nothing, "val": nothing, "test": nothing}
     no_images = Images(np.zeros((0, size, size, 3), dtype=np.uint8), {**rows}, {**rows}, names)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "new.safetensors"
-        save(build(pretrained.backbone, pretrained.weights, config.unfreeze, classes), checkpoint, {})
-        return restore(config, pretrained, no_images, checkpoint)[0]
+    new = build(pretrained.backbone, pretrained.weights, config.unfreeze, classes).trained_state()
+    return restore(config, pretrained, no_images, new)[0]
 
 
 def whole_network(

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "display": frozenset({"experiment"}),
     "run_folder": frozenset({"durable", "experiment", "ledger", "preflight", "results"}),
     "record": frozenset(
-        {"durable", "experiment", "ledger", "preflight", "results", "run_folder", "tracking"}
+        {"durable", "experiment", "ledger", "preflight", "results", "run_folder", "tracking", "training"}
     ),
 }
 ONLY_IN = {"ray": "tuning", "mlflow": "tracking"}

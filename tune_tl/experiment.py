@@ -117,6 +117,7 @@ class EpochMetrics:
     images_per_s: float
     seconds: float
     prefix: str = ""  # how the frozen part was dealt with (cached or computed), and why
+    said: str = ""  # what a person should know of how it came about; one line
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"val_f1_per_class": list(self.val_f1_per_class)}

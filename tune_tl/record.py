@@ -20,6 +20,7 @@ from tune_tl.results.ranking import Leaderboard, finalists
 from tune_tl.tracking.store import how_to_open
 from tune_tl.tracking.tensorboard import EventFiles
 from tune_tl.tracking.tracker import Findings, Search, Tracker
+from tune_tl.training.checkpoint import Checkpoints
 
 SHOWN = 10  # trials in the terminal at the end; the page has all
 
@@ -61,7 +62,12 @@ class Record(contextlib.ExitStack):
             from tune_tl.results.finals import score_finalists  # torch
 
             scores = score_finalists(
-                final, self.ready.dataset, self.ready.pretrained, self.experiment.checkpoint
+                final,
+                self.ready.dataset,
+                self.ready.pretrained,
+                lambda trial: Checkpoints(folder / "checkpoints", trial),
+                max(1, int(self.experiment.cpus_per_trial)),
+                lambda text: console.print(text, soft_wrap=True, markup=False),
             )
             best = final[0] if final else None
             test = scores[best.trial] if best else None

@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.training.augment import POLICIES
+from tune_tl.training.checkpoint import Checkpoints, load
 from tune_tl.training.metrics import confusion, macro_f1
 from tune_tl.training.model import Network, build, create
 from tune_tl.training.trainer import Diverged, predict, restore, train
@@ -106,32 +107,35 @@ def test_the_checkpoint_always_holds_the_best_epoch_so_far(
 ) -> None:
     wrong = (images.labels["val"] + 1) % 3  # the more it learns, the worse its F1
     spoilt = replace(images, labels=images.labels | {"val": wrong})
-    path, best = tmp_path / "best.safetensors", -1.0
     chosen = config(unfreeze, epochs=4)
-    for epoch in train(chosen, pretrained, spoilt, checkpoint=path):
+    files, best = Checkpoints(tmp_path, chosen.key), -1.0
+    for epoch in train(chosen, pretrained, spoilt, checkpoints=files):
         best = max(best, epoch.val_f1)
-        logits = predict(*restore(chosen, pretrained, spoilt, path), "val")
+        logits = predict(*restore(chosen, pretrained, spoilt, load(files.best, chosen).tensors), "val")
         assert macro_f1(confusion(wrong, logits.argmax(axis=1), 3)) == best
     assert epoch.val_f1 < best
 
 
 def test_restoring_needs_no_luck_with_seeds(pretrained: Pretrained, images: Images, tmp_path: Path) -> None:
-    path = tmp_path / "best.safetensors"
-    list(train(config(2), pretrained, images, checkpoint=path))
+    files = Checkpoints(tmp_path, config(2).key)
+    list(train(config(2), pretrained, images, checkpoints=files))
+    weights = load(files.best, config(2)).tensors
     torch.manual_seed(1)
-    once = predict(*restore(config(2), pretrained, images, path), "val")
+    once = predict(*restore(config(2), pretrained, images, weights), "val")
     torch.manual_seed(2)
-    assert np.array_equal(predict(*restore(config(2), pretrained, images, path), "val"), once)
+    assert np.array_equal(predict(*restore(config(2), pretrained, images, weights), "val"), once)
 
 
-def test_a_trial_stopped_early_leaves_its_checkpoint_and_nothing_else(
+def test_a_trial_stopped_early_leaves_its_checkpoints_and_nothing_else(
     pretrained: Pretrained, images: Images, tmp_path: Path
 ) -> None:
-    running = train(config(2, epochs=50), pretrained, images, checkpoint=tmp_path / "best.safetensors")
+    chosen = config(2, epochs=50)
+    files = Checkpoints(tmp_path, chosen.key)
+    running = train(chosen, pretrained, images, checkpoints=files)
     next(running)
     running.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
-    restore(config(2), pretrained, images, tmp_path / "best.safetensors")
+    assert set(tmp_path.iterdir()) == {files.best, files.state(1)}
+    restore(chosen, pretrained, images, load(files.best, chosen).tensors)
 
 
 @pytest.mark.parametrize("unfreeze", DEPTHS)
@@ -141,7 +145,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_naming_the_epoch(
     absurd = config(unfreeze, head_lr=1e38, epochs=20)
     epochs = []
     with pytest.raises(Diverged, match=r"^(validation )?loss became (nan|inf) in epoch \d+$") as ended:
-        for epoch in train(absurd, pretrained, images, checkpoint=tmp_path / "best.safetensors"):
+        for epoch in train(absurd, pretrained, images, checkpoints=Checkpoints(tmp_path, absurd.key)):
             epochs.append(epoch)
     assert str(ended.value).endswith(f" in epoch {len(epochs) + 1}")
     assert all(np.isfinite([epoch.train_loss, epoch.val_loss, epoch.val_f1]).all() for epoch in epochs)
@@ -300,9 +304,11 @@ def test_a_test_split_smaller_than_the_others_is_scored(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     few = {"rows": images.rows | {"test": images.rows["test"][:3]}}
     kept = replace(images, key="few", **few, labels=images.labels | {"test": images.labels["test"][:3]})
-    path = tmp_path / "best.safetensors"
-    list(train(config(1, epochs=1), pretrained, kept, checkpoint=path))
-    assert predict(*restore(config(1), pretrained, kept, path), "test").shape == (3, 3)
+    chosen = config(1, epochs=1)
+    files = Checkpoints(tmp_path, chosen.key)
+    list(train(chosen, pretrained, kept, checkpoints=files))
+    weights = load(files.best, chosen).tensors
+    assert predict(*restore(chosen, pretrained, kept, weights), "test").shape == (3, 3)
 
 
 @pytest.mark.gpu
@@ -327,10 +333,10 @@ def test_a_gpu_short_of_memory_trains_in_parts(pretrained: Pretrained, images: I
 def test_it_learns_on_a_gpu_and_its_checkpoint_serves_on_a_cpu(
     unfreeze: Unfreeze, pretrained: Pretrained, images: Images, tmp_path: Path
 ) -> None:
-    path = tmp_path / "best.safetensors"
     chosen = config(unfreeze, epochs=5, augment="strong")
-    epochs = list(train(chosen, pretrained, images, device="cuda", checkpoint=path))
+    files = Checkpoints(tmp_path, chosen.key)
+    epochs = list(train(chosen, pretrained, images, device="cuda", checkpoints=files))
     assert max(epoch.val_f1 for epoch in epochs) > 0.8
-    logits = predict(*restore(chosen, pretrained, images, path), "val")
+    logits = predict(*restore(chosen, pretrained, images, load(files.best, chosen).tensors), "val")
     f1 = macro_f1(confusion(images.labels["val"], logits.argmax(axis=1), 3))
     assert f1 == pytest.approx(max(epoch.val_f1 for epoch in epochs), abs=0.2)

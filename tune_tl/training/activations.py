@@ -22,10 +22,12 @@ from tune_tl.data.catalog import cache_dir
 from tune_tl.data.contents import Entry, disk_use, remove
 from tune_tl.durable import write_text
 from tune_tl.training.activation_files import ActivationFile, View, boot, host
+from tune_tl.training.pulse import beat
 
 READ_BYTES_PER_S = 1e9  # of rows gathered from mapped memory, a cautious figure for one core
 DISK_SHARE = 0.25  # of the disk that is free or ours, for all activations together
 MEMORY_SHARE = 0.5  # of the machine's memory: pages that do not fit are read from disk over and over
+LOOK_S = 1.0  # between two looks at a part that another process is at
 ABOUT_FILE = "about.json"
 
 # From the images of a shard, or from what a cut before gave for them, to what is kept of them, by cut.
@@ -55,13 +57,15 @@ def build(view: View, cut: int, produce: Produce) -> Tensor | None:
         about = view.folder / ABOUT_FILE
         if not about.exists():
             write_text(about, view.about)
-        for patience in (0, -1):  # first what nobody is at, then what the others have not finished
+        for patience in (0.0, LOOK_S):  # first what nobody is at, then what the others have not finished
             for number, shard in enumerate(view.shards):
-                if _done(view, cut, number):
-                    continue
-                with suppress(Timeout), FileLock(view.folder / f"{number}.lock", timeout=patience):
-                    if not _done(view, cut, number):
-                        _fill(view, cut, number, shard, produce)
+                while not _done(view, cut, number):
+                    beat()  # who waits does not hang
+                    with suppress(Timeout), FileLock(view.folder / f"{number}.lock", timeout=patience):
+                        if not _done(view, cut, number):
+                            _fill(view, cut, number, shard, produce)
+                    if not patience:
+                        break
     except FileNotFoundError:
         return None
     except OSError:

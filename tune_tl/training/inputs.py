@@ -24,6 +24,7 @@ from tune_tl.training.activation_files import View
 from tune_tl.training.arithmetic import autocast, precision
 from tune_tl.training.augment import DRAWS, POLICIES, augment
 from tune_tl.training.model import Network
+from tune_tl.training.pulse import beat
 from tune_tl.training.weights import Pretrained
 
 # Behind a frozen prefix, augmentation is this many views of each image, in turn: few enough to compute
@@ -66,8 +67,10 @@ class Inputs:
         self._store: Tensor | None = None
         weights = pretrained.weights
         self._identity = f"{_digest(weights, weights.stat().st_mtime_ns)} {pretrained.backbone}"
-        self._cache: bool | None = None if images.key else False  # whether that pays; None: not known yet
-        self.note = "" if self._stages else "nothing frozen"  # how the prefix is dealt with, and why
+        # Whether to keep what the prefix gives (None: not known yet), and how that was decided, in words.
+        # A trial that goes on takes both over: measured anew, it might be decided otherwise.
+        self.cache: bool | None = None if images.key else False
+        self.note = "" if self._stages else "nothing frozen"
         n = len(images.rows["train"])
         # Batch norm cannot train on a single image: such a rest is left out, another one each epoch.
         self.steps = n // config.batch_size + (n % config.batch_size > 1) or 1
@@ -79,11 +82,13 @@ class Inputs:
         source = self._source("train", view)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         for chosen in torch.split(order, self._config.batch_size)[: self.steps]:
+            beat()
             yield source(chosen), labels[chosen.to(self._device)]
 
     def evaluation(self, split: Split) -> Iterator[Tensor]:
         source = self._source(split, -1)
         for chosen in torch.split(torch.arange(len(self._images.rows[split])), self._chunk):
+            beat()
             yield source(chosen)
 
     def _source(self, split: Split, view: int) -> Callable[[Tensor], Tensor]:
@@ -108,16 +113,16 @@ class Inputs:
         return lambda chosen: _rows(kept, chosen, self._device)
 
     def _keep(self, split: Split, view: int, pixels: Callable[[Tensor], Tensor]) -> Tensor | None:
-        if self._cache is False:
+        if self.cache is False:
             return None
         way, cut = self._view(split, view), len(self._stages)
         found = activations.find(way, cut)
         if found is not None:
             self.note = self.note or "cached before"
             return self._resident(found)
-        if self._cache is None:
-            self._cache, self.note = self._weigh(split, pixels)
-        if not self._cache:
+        if self.cache is None:
+            self.cache, self.note = self._weigh(split, pixels)
+        if not self.cache:
             return None
 
         def produce(shard: range, start: int, before: Tensor | None) -> Mapping[int, Tensor]:
@@ -131,7 +136,7 @@ class Inputs:
         try:
             made = activations.build(way, cut, produce)
         except OSError as error:
-            self._cache, self.note = False, f"not cached: {error.strerror or error}"
+            self.cache, self.note = False, f"not cached: {error.strerror or error}"
             return None
         return None if made is None else self._resident(made)
 
@@ -198,6 +203,7 @@ class Inputs:
         That is what the last stage gives, and on the way there whatever a trial that unfreezes more
         could start from and is smaller than the image itself.
         """
+        beat()
         kept, last = {}, len(self._stages)
         image = self._images.pixels[0].nbytes
         with autocast(self._device):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Network(nn.Module):
         """The tensors that training changes; the prefix is the published weights and stays out."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("prefix.")}
 
-    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `trained_state` gave. Raises ValueError, changing nothing, if it does not fit."""
         own = self.trained_state()
         wrong = [

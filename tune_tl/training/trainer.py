@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tune_tl.data.folder import Split
@@ -22,6 +19,8 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
 from tune_tl.training.arithmetic import autocast
 from tune_tl.training.augment import POLICIES, mix
+from tune_tl.training.backward import Backward
+from tune_tl.training.checkpoint import Checkpoint, Checkpoints
 from tune_tl.training.inputs import Inputs
 from tune_tl.training.metrics import confusion, macro_f1, per_class
 from tune_tl.training.model import Network, build, frozen, grouped_in_float32
@@ -29,6 +28,7 @@ from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
 WARM_UP = 0.25  # fraction of all steps in which the learning rate rises
+OPTIMISER = "optimiser"  # what its tensors are called in a checkpoint, with a parameter's number
 
 
 class Diverged(Exception):
@@ -41,109 +41,118 @@ def train(
     images: Images,
     *,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `config` and yield its metrics after each of `config.epochs` epochs.
 
     AdamW under a one-cycle schedule (Smith & Topin 2019, https://arxiv.org/abs/1708.07120), clipped
     gradients, mixed precision where the hardware has bfloat16. Training sees `train`, the metrics come
-    from `val`; `test` is not touched. `checkpoint` receives the trained tensors of the best epoch so
-    far before that epoch is yielded. The same config and seed give the same numbers on one machine.
+    from `val`; `test` is not touched. The same config and seed give the same numbers on one machine.
 
-    Raises Diverged as soon as a loss is not finite.
+    `checkpoints` receive the trained tensors of the best epoch so far, and what it takes to go on, before
+    an epoch is yielded. If they hold that already, the last epoch there is yielded once more (nobody may
+    have heard of it) and training goes on behind it, to the numbers it would have come to by itself.
+
+    Raises Diverged as soon as a loss is not finite, and OSError if a checkpoint cannot be written.
     """
-    device = torch.device(device)
-    torch.manual_seed(config.seed)
-    network = _ready(config, pretrained, images, device)
-    inputs = Inputs(network, images, pretrained, config, device)
-    optimiser = _optimiser(network, config)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [group["lr"] for group in optimiser.param_groups],
-        total_steps=(steps := config.epochs * inputs.steps + 1),
-        pct_start=max(WARM_UP, 2 / steps),  # at least one step up, which the schedule divides by
-    )
-    backward = _Backward(network, config, images, device)
-    # Once: going through all of a network's modules takes longer than a step of a head alone.
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    best = -1.0
-    for epoch in range(1, config.epochs + 1):
+    course = _Course(config, pretrained, images, torch.device(device))
+    saved, notes = checkpoints.newest(config) if checkpoints else (None, [])
+    last, best, said = 0, -1.0, "; ".join(notes)
+    if saved:
+        last, best = saved.metrics.epoch, course.take_up(saved)
+        yield replace(saved.metrics, said=said)
+        said = ""
+    for epoch in range(last + 1, config.epochs + 1):
+        metrics = course.epoch(epoch)
+        if checkpoints:
+            if metrics.val_f1 > best:  # in this order: a state knows of no best that is not there
+                checkpoints.save_best(Checkpoint(config, metrics, course.network.trained_state()))
+            best = max(best, metrics.val_f1)
+            checkpoints.save_state(course.state(metrics, best))
+        yield replace(metrics, said=said)
+        said = ""
+
+
+class _Course:
+    """A network on its way through the epochs of a trial."""
+
+    def __init__(
+        self, config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self._config, self._labels, self._device = config, images.labels["val"], device
+        self.network = _ready(config, pretrained, images, device)
+        self._inputs = Inputs(self.network, images, pretrained, config, device)
+        self._optimiser = _optimiser(self.network, config)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser,
+            [group["lr"] for group in self._optimiser.param_groups],
+            total_steps=(steps := config.epochs * self._inputs.steps + 1),
+            pct_start=max(WARM_UP, 2 / steps),  # at least one step up, which the schedule divides by
+        )
+        self._backward = Backward(self.network, config, images, device)
+        # Once: going through all of a network's modules takes longer than a step of a head alone.
+        self._trained = [p for group in self._optimiser.param_groups for p in group["params"]]
+
+    def epoch(self, epoch: int) -> EpochMetrics:
+        """Train one epoch and validate. Raises Diverged."""
         start = time.perf_counter()
         # Each epoch draws from its own seed: what it does cannot depend on how it was reached.
-        torch.manual_seed(seed := _epoch_seed(config.seed, epoch))
-        network.train()
-        total, seen = torch.zeros((), device=device), 0
+        torch.manual_seed(seed := _epoch_seed(self._config.seed, epoch))
+        self.network.train()
+        total, seen = torch.zeros((), device=self._device), 0
         random = np.random.default_rng(seed)
-        for x, labels in inputs.training(epoch, seed):
-            x, partner, share = mix(x, POLICIES[config.augment].mix, random)
+        for x, labels in self._inputs.training(epoch, seed):
+            x, partner, share = mix(x, POLICIES[self._config.augment].mix, random)
             targets = [(labels, share), *([(labels[partner], 1 - share)] if share < 1 else [])]
-            optimiser.zero_grad()
-            total += backward(x, targets) * len(labels)
+            self._optimiser.zero_grad()
+            total += self._backward(x, targets) * len(labels)
             seen += len(labels)
-            nn.utils.clip_grad_norm_(trained, CLIP)
-            optimiser.step()
-            schedule.step()
+            nn.utils.clip_grad_norm_(self._trained, CLIP)
+            self._optimiser.step()
+            self._schedule.step()
         # Looked at once an epoch: a GPU would stop and wait for every look.
         if not math.isfinite(mean := total.item() / seen):
             raise Diverged(f"loss became {mean} in epoch {epoch}")
         end = time.perf_counter()
-        logits = predict(network, inputs, "val")
-        metrics = _metrics(epoch, mean, logits, images.labels["val"], seen, end - start, start)
-        metrics = replace(metrics, prefix="; ".join(filter(None, (inputs.note, backward.note))))
-        if checkpoint and metrics.val_f1 > best:
-            save(network, checkpoint, {"config": config.to_dict(), "epoch": epoch})
-        best = max(best, metrics.val_f1)
-        yield metrics
+        logits = predict(self.network, self._inputs, "val")
+        metrics = _metrics(epoch, mean, logits, self._labels, seen, end - start, start)
+        return replace(metrics, prefix="; ".join(filter(None, (self._inputs.note, self._backward.note))))
 
+    def state(self, metrics: EpochMetrics, best: float) -> Checkpoint:
+        """Everything that the epochs to come depend on; `best` is the best val_f1 so far."""
+        optimiser = self._optimiser.state_dict()
+        moments = {
+            f"{OPTIMISER}.{index}.{name}": value
+            for index, values in optimiser["state"].items()
+            for name, value in values.items()
+        }
+        progress = {
+            "best": best,
+            "groups": optimiser["param_groups"],
+            "schedule": self._schedule.state_dict(),
+            "parts": self._backward.parts,
+            "cache": self._inputs.cache,
+            "note": self._inputs.note,
+        }
+        return Checkpoint(self._config, metrics, self.network.trained_state() | moments, progress)
 
-class _Backward:
-    """The loss of a batch and its gradients, in as many parts as the memory makes necessary."""
-
-    def __init__(self, network: Network, config: TrialConfig, images: Images, device: torch.device) -> None:
-        self._network, self._device, self._parts = network, device, 1
-        self._weights = _class_weights(images).to(device) if config.class_weights else None
-        self._smoothing = config.label_smoothing
-
-    @property
-    def note(self) -> str:
-        return f"batches in {self._parts} parts: GPU memory ran out" if self._parts > 1 else ""
-
-    def __call__(self, x: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
-        """Add the gradients of the mean loss, and return it; each target has its share in it.
-
-        Raises torch.OutOfMemoryError if two images at a time, the fewest that batch norm trains on, are
-        still too many.
-        """
-        while True:
-            try:
-                return self._in_parts(x, targets)
-            except torch.OutOfMemoryError:
-                if len(x) < 4 * self._parts:
-                    raise
-            self._parts *= 2
-            self._network.zero_grad()
-            torch.cuda.empty_cache()
-
-    def _in_parts(self, x: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
-        parts = min(self._parts, max(1, len(x) // 2))
-        ends = [len(x) * part // parts for part in range(parts + 1)]
-        total = torch.zeros((), device=self._device)
-        for part in map(slice, ends, ends[1:]):
-            with autocast(self._device):
-                logits = self._network.trained(x[part])
-                losses = [share * self._part_of_mean(logits, labels, part) for labels, share in targets]
-                loss = sum(losses[1:], losses[0])
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
-
-    def _part_of_mean(self, logits: Tensor, labels: Tensor, part: slice) -> Tensor:
-        """What `part` contributes to the cross-entropy of all `labels`, a mean weighted by class."""
-        weights = self._weights
-        summed = F.cross_entropy(
-            logits, labels[part], weights, reduction="sum", label_smoothing=self._smoothing
-        )
-        return summed / (len(labels) if weights is None else weights[labels].sum())
+    def take_up(self, saved: Checkpoint) -> float:
+        """Stand where `state` was asked; returns the best val_f1 up to there."""
+        weights, progress = dict(saved.tensors), saved.progress
+        moments: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key in [key for key in weights if key.startswith(f"{OPTIMISER}.")]:
+            value, (_, index, name) = weights.pop(key), key.split(".")
+            if value.ndim:
+                # In memory as the parameter is: a fused step goes through both from end to end.
+                value = torch.empty_like(self._trained[int(index)], device="cpu").copy_(value)
+            moments[int(index)][name] = value
+        self.network.load_trained_state(weights)
+        self._optimiser.load_state_dict({"state": moments, "param_groups": progress["groups"]})
+        self._schedule.load_state_dict(progress["schedule"])
+        self._backward.parts = progress["parts"]
+        self._inputs.cache, self._inputs.note = progress["cache"], progress["note"]
+        return float(progress["best"])
 
 
 @torch.no_grad()
@@ -157,12 +166,16 @@ def predict(network: Network, inputs: Inputs, split: Split) -> npt.NDArray[np.fl
 
 
 def restore(
-    config: TrialConfig, pretrained: Pretrained, images: Images, checkpoint: Path, device: str = "cpu"
+    config: TrialConfig,
+    pretrained: Pretrained,
+    images: Images,
+    weights: Mapping[str, Tensor],
+    device: str = "cpu",
 ) -> tuple[Network, Inputs]:
-    """A trained network as `checkpoint` holds it, and the inputs it takes."""
+    """A trained network with the tensors that training changed, and the inputs it takes."""
     target = torch.device(device)
     network = _ready(config, pretrained, images, target)
-    network.load_trained_state(load_file(checkpoint))
+    network.load_trained_state(weights)
     return network, Inputs(network, images, pretrained, config, target)
 
 
@@ -173,19 +186,6 @@ def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: 
     if device.type == "cpu":
         grouped_in_float32(network)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def save(network: Network, path: Path, about: dict[str, object]) -> None:
-    """Write the trained tensors so that `path` holds a whole checkpoint at every moment."""
-    part = path.with_suffix(f".part{os.getpid()}")
-    tensors = {k: v.detach().contiguous().cpu() for k, v in network.trained_state().items()}
-    try:
-        save_file(tensors, part, metadata={"tune_tl": json.dumps(about)})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _metrics(
@@ -224,12 +224,6 @@ def _optimiser(network: Network, config: TrialConfig) -> torch.optim.Optimizer:
                 assert lr is not None, "spaces give every trainable body a learning rate"
                 groups.append({"params": parameters, "lr": lr, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)  # one call a step, on CPUs as well
-
-
-def _class_weights(images: Images) -> Tensor:
-    """Inverse class frequency on train, with mean 1 over the images."""
-    counts = np.bincount(images.labels["train"], minlength=len(images.classes))
-    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
