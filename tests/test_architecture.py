@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "spaces": frozenset({"experiment", "space", "data", "training"}),
     "results": frozenset({"experiment", "ledger", "data", "training"}),
     "preflight": frozenset({"experiment", "space", "data", "training"}),
-    "tuning": frozenset({"experiment", "ledger", "space", "data", "training", "preflight"}),
+    "tuning": frozenset({"durable", "experiment", "ledger", "space", "data", "training", "preflight"}),
     # What the search's door is made of.
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
     "display": frozenset({"experiment"}),

@@ -85,6 +85,9 @@ class Display(Observer):
             self._console.print(text, soft_wrap=True)
         self._line(LINE_EVERY_S)
 
+    def say(self, text: str) -> None:
+        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+
     def _line(self, every: float) -> None:
         t = self._clock()
         if self._console.is_terminal or t - self._line_at < every:

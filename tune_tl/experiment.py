@@ -176,6 +176,9 @@ class Observer:
     def end(self, result: TrialResult) -> None:
         """A trial has ended, whichever way."""
 
+    def say(self, text: str) -> None:
+        """Something happened that a person should know; one line."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -190,10 +193,17 @@ class Experiment:
     address: str | None = None  # of a Ray cluster; None for this machine
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None  # None: one where there is one
+    retries: int = 1  # of a trial that crashes
+    stall_s: float = 600.0  # a trial that gets nowhere for so long hangs
 
     @property
     def folder(self) -> Path:
         return self.output / self.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the trials' weights."""
+        return self.folder / "checkpoints"
 
     def checkpoint(self, trial: str) -> Path:
         """Where a trial keeps its best epoch's weights."""

@@ -39,6 +39,8 @@ class Options:
     address: str | None
     cpus_per_trial: float
     gpus_per_trial: float | None  # None: one where there is one
+    retries: int
+    stall_s: float
     yes: bool
 
     def experiment(self, name: str) -> Experiment:
@@ -52,6 +54,8 @@ class Options:
             address=self.address,
             cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
+            retries=self.retries,
+            stall_s=self.stall_s,
         )
 
     def resume_command(self, name: str) -> str:
@@ -69,6 +73,8 @@ class Options:
             ("--address", self.address),
             ("--cpus-per-trial", None if self.cpus_per_trial == 1 else self.cpus_per_trial),
             ("--gpus-per-trial", self.gpus_per_trial),
+            ("--retries", None if self.retries == Experiment.retries else self.retries),
+            ("--stall", None if self.stall_s == Experiment.stall_s else _time(self.stall_s)),
         ):
             if value is not None:
                 # A value that opens with a dash would be taken for an option.
@@ -111,6 +117,8 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         address=given.address,
         cpus_per_trial=given.cpus_per_trial,
         gpus_per_trial=given.gpus_per_trial,
+        retries=given.retries,
+        stall_s=Experiment.stall_s if given.stall is None else spaces.seconds(given.stall, "--stall"),
         yes=given.yes,
     )
 
@@ -158,6 +166,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", metavar="ADDR", help="of a Ray cluster, or auto (default: this machine alone)")
     add("--cpus-per-trial", type=_share, default=1.0, metavar="X", help="cores a trial holds (default: 1)")
     add("--gpus-per-trial", type=_share, metavar="X", help="GPUs, or a fraction (default: 1 if there is one)")
+    add(
+        "--retries",
+        type=_whole(0),
+        default=Experiment.retries,
+        metavar="N",
+        help="times that a trial which crashes is tried again, from its last epoch (default: 1)",
+    )
+    add("--stall", metavar="TIME", help="a trial without a sign of life for so long fails (default: 10m)")
     add("--yes", action="store_true", help="go on without images that cannot be decoded")
     return parser
 

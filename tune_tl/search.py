@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import time
@@ -56,8 +57,7 @@ def search(given: Options, start: float) -> int:
             return before + time.monotonic() - start
 
         # Time that preflight takes (downloads, decoding) is not taken from the trials.
-        spent = before if past.ended else 0.0
-        ends = None if experiment.budget_s is None else clock() - spent + experiment.budget_s
+        ends = None if experiment.budget_s is None else clock() - before + experiment.budget_s
         from tune_tl.record import Record
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
@@ -68,10 +68,15 @@ def search(given: Options, start: float) -> int:
             tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
             display.close()
             return record.conclude(console)
-        except KeyboardInterrupt:
+        except BadInput:
+            raise
+        except BaseException as error:
             display.close()
-            console.print("interrupted; every finished epoch is kept. Go on with:", style="bold")
+            what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+            console.print(f"{what}; every finished epoch is kept. Go on with:", style="bold")
             console.print(given.resume_command(experiment.name), soft_wrap=True, markup=False)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise BadInput(f"no room to write in {experiment.folder} ({error}); make some") from None
             raise
 
 

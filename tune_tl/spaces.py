@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from tune_tl.training.augment import POLICIES
 SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "first")
 DEFAULT = "default"  # the space of a folder that has none of its own
 SEEDS = 2**32  # as many as NumPy, and so Optuna, has
+# Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all.
+MAX_BYTES, MAX_ALIASES = 50_000, 10
 
 _PACKAGE = Path(__file__).resolve().parent
 # Inside the installed package; beside it in a checkout.
@@ -62,7 +64,7 @@ def load(space: str) -> tuple[Space, Path | None]:
     )
 
 
-def seconds(text: str | int | float) -> float:
+def seconds(text: str | int | float, what: str = "budget") -> float:
     """A duration such as `90s`, `10m`, `1h30m` or a number of seconds; raises BadInput."""
     word = str(text).strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", word):  # alone only: 1h30 is not said to mean 30 seconds
@@ -71,28 +73,19 @@ def seconds(text: str | int | float) -> float:
     hours, minutes, rest = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     total = hours * 3600 + minutes * 60 + rest
     if not total > 0 or math.isinf(total):
-        raise BadInput(f"budget {str(text)!r} is no duration above zero; write it as 90s, 10m or 1h30m")
+        raise BadInput(f"{what} {str(text)!r} is no duration above zero; write it as 90s, 10m or 1h30m")
     return total
 
 
 def _parse(name: str, path: Path) -> Space:
-    import yaml  # not needed by --help
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # Besides its own errors PyYAML lets through what a malformed date or number, a bad tag and deep
-    # nesting raise in it.
-    except (OSError, yaml.YAMLError, ValueError, AttributeError, RecursionError, LookupError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}" if mark else error  # type: ignore[union-attr]
-        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(where).split())})") from None
+    content = _read(path)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected keys and values such as `backbone: [resnet18]`")
     keys = [*SETTINGS, *CONFIG_FIELDS]
     for key in content:
         if key not in keys:
             raise BadInput(
-                f"{path}: unknown key {_shown(key)}{near(str(key), keys)}; known are {', '.join(keys)}"
+                f"{path}: unknown key {_shown(key)}{_near(key, keys)}; known are {', '.join(keys)}"
             )
     if "backbone" not in content:
         raise BadInput(f"{path}: `backbone` is missing; name at least one, such as `backbone: [resnet18]`")
@@ -125,6 +118,25 @@ def _parse(name: str, path: Path) -> Space:
         drop_bad_images=policy == "drop",
         first=_first(path, domains, content.get("first")),
     )
+
+
+def _read(path: Path) -> Any:
+    import yaml  # not needed by --help
+
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes, above {MAX_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        if aliases > MAX_ALIASES:
+            raise ValueError(f"{aliases} aliases, above {MAX_ALIASES}; write their values out")
+        return yaml.safe_load(text)
+    # Besides its own errors PyYAML lets through what a malformed date or number, a bad tag and deep
+    # nesting raise in it.
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, RecursionError, LookupError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}" if mark else error  # type: ignore[union-attr]
+        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(where).split())})") from None
 
 
 def _dataset(path: Path, value: Any) -> str | None:
@@ -168,7 +180,7 @@ def _first(path: Path, domains: Mapping[str, Domain], points: Any) -> tuple[Mapp
     for point in points:
         for key, value in point.items():
             if key not in domains:
-                raise BadInput(f"{path}: first: unknown key {_shown(key)}{near(str(key), domains)}")
+                raise BadInput(f"{path}: first: unknown key {_shown(key)}{_near(key, domains)}")
             if _value(path, key, value, "first: ") not in domains[key]:
                 raise BadInput(f"{path}: first: {key}={_shown(value)} lies outside its own domain")
     return tuple({key: _value(path, key, value) for key, value in point.items()} for point in points)
@@ -251,6 +263,10 @@ def _value(path: Path, field: str, raw: Any, where: str = "") -> Any:
     except (TypeError, ValueError, OverflowError):
         pass
     raise BadInput(f"{path}: {where}{field} must be {rule}, but got {_shown(raw)}")
+
+
+def _near(key: Any, known: Iterable[str]) -> str:
+    return near(key, known) if isinstance(key, str) else ""
 
 
 def _shown(value: Any) -> str:

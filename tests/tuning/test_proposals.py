@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tune_tl.experiment import EPOCH, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.experiment import BEST, EPOCH, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.tuning import proposals as search_proposals
 from tune_tl.tuning.proposals import FINISHED, Brief, OptunaProposals
 from tune_tl.tuning.strategies import STRATEGIES
@@ -53,7 +53,7 @@ def train(searcher: OptunaProposals, trial: str, *f1s: float) -> None:
     """Report as Ray does a trial that trains all its epochs and then returns."""
     for epoch, f1 in enumerate(f1s, 1):
         searcher.on_trial_result(trial, {VAL_F1: f1, EPOCH: epoch})
-    searcher.on_trial_complete(trial, {VAL_F1: f1s[-1], EPOCH: len(f1s)})
+    searcher.on_trial_complete(trial, {VAL_F1: f1s[-1], BEST: max(f1s), EPOCH: len(f1s)})
 
 
 def ended(config: TrialConfig, state: State, *f1s: float) -> tuple[dict[str, Any], TrialResult]:
@@ -113,7 +113,7 @@ def test_a_trial_stopped_early_is_pruned_with_all_its_epochs() -> None:
     searcher = proposals()
     ask(searcher, "a")
     searcher.on_trial_result("a", {VAL_F1: 0.3, EPOCH: 1})
-    searcher.on_trial_complete("a", {VAL_F1: 0.2, EPOCH: 2})  # Ray tells the last result here only
+    searcher.on_trial_complete("a", {VAL_F1: 0.2, BEST: 0.3, EPOCH: 2})  # Ray tells the last result here only
     (trial,) = searcher.study.trials
     assert trial.state is TrialState.PRUNED
     assert trial.intermediate_values == {1: 0.3, 2: 0.2}
@@ -134,8 +134,8 @@ def test_a_trial_told_twice_or_never_asked_for_is_passed_over() -> None:
     searcher = proposals()
     ask(searcher, "a")
     searcher.on_trial_complete("a", error=True)
-    searcher.on_trial_complete("a", {VAL_F1: 0.9, EPOCH: 4})
-    searcher.on_trial_complete("b", {VAL_F1: 0.9, EPOCH: 4})
+    searcher.on_trial_complete("a", {VAL_F1: 0.9, BEST: 0.9, EPOCH: 4})
+    searcher.on_trial_complete("b", {VAL_F1: 0.9, BEST: 0.9, EPOCH: 4})
     assert [t.state for t in searcher.study.trials] == [TrialState.FAIL]
 
 

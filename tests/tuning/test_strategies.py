@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tune_tl import spaces
-from tune_tl.experiment import EPOCH, VAL_F1, TrialConfig
+from tune_tl.experiment import BEST, EPOCH, VAL_F1, TrialConfig
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.tuning import strategies
 from tune_tl.tuning.proposals import FINISHED, Brief, OptunaProposals
@@ -76,6 +76,8 @@ def test_every_strategy_searches_every_shipped_space_without_repeating_itself(na
         config = TrialConfig.from_dict(fields)
         keys.add(config.key)
         assert (config.body_lr is None) == (config.unfreeze == 0)
-        searcher.on_trial_complete(str(number), {VAL_F1: score(config), EPOCH: told.epochs})
+        searcher.on_trial_complete(
+            str(number), {VAL_F1: score(config), BEST: score(config), EPOCH: told.epochs}
+        )
     assert len(keys) == PROPOSALS
     assert searcher.suggest("one more") == FINISHED

@@ -183,7 +183,7 @@ def test_a_crashed_trial_fails_with_its_reason(searched: Searched) -> None:
 
 
 def test_only_trials_that_scored_leave_weights(searched: Searched) -> None:
-    kept = {file.stem for file in (searched.experiment.folder / "checkpoints").iterdir()}
+    kept = {file.stem.partition("-")[0] for file in searched.experiment.checkpoints.iterdir()}
     assert kept == {result.trial for result in searched.of("efficientnet_lite0")}
 
 

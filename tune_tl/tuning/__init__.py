@@ -18,5 +18,7 @@ os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "1")
 # each core, and on a large machine most would load it for nothing.
 if (os.cpu_count() or 1) <= 32:
     os.environ.setdefault("RAY_preload_python_modules", "tune_tl.tuning.warm")
+# A trial whose loss is no number any more says so in place of its metrics.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 # The ledger is what a search is resumed from. Tune's own snapshot costs more with every trial that it has.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")

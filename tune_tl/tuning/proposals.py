@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from tune_tl.experiment import EPOCH, VAL_F1, State, TrialConfig, TrialResult
+from tune_tl.experiment import BEST, EPOCH, VAL_F1, State, TrialConfig, TrialResult
 
 HOPELESS = 10  # failures in a row after which a search ends: nothing it could find out would be new
 # Of a long search, what a sampler looks at: the rest would cost each proposal more than the one before.
@@ -102,7 +102,7 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
         return FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._running[trial_id].report(result[VAL_F1], result[EPOCH])
+        self._report(self._running[trial_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -115,12 +115,14 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
             self._tell(trial, State.FAILED, None)
         else:
             self._failures = 0
-            known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-            if result[EPOCH] not in known:  # the result that stops a trial skips on_trial_result
-                trial.report(result[VAL_F1], result[EPOCH])
-            best = max([result[VAL_F1], *known.values()])  # of the epoch whose weights are kept
+            self._report(trial, result)  # the result that stops a trial skips on_trial_result
             done = result[EPOCH] >= self._epochs
-            self._tell(trial, State.COMPLETED if done else State.STOPPED, best)
+            self._tell(trial, State.COMPLETED if done else State.STOPPED, result[BEST])
+
+    def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
+        # A trial that starts again tells its last epoch once more.
+        if result[EPOCH] not in self.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+            trial.report(result[VAL_F1], result[EPOCH])
 
     def _tell(self, trial: optuna.Trial, state: State, value: float | None) -> None:
         if state is State.COMPLETED:

@@ -6,13 +6,16 @@ imported when one is used, so that the command line can list the names at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from ray.tune.schedulers import TrialScheduler
 
+    from tune_tl.ledger import Past
     from tune_tl.tuning.proposals import Brief, OptunaProposals
 
     Strategy = Callable[[Brief], tuple[OptunaProposals, TrialScheduler]]
@@ -103,3 +106,13 @@ def _asha(epochs: int) -> TrialScheduler:
         grace_period=max(1, round(epochs / 4)),
         reduction_factor=2,
     )
+
+
+def recall(scheduler: TrialScheduler, past: Past) -> None:
+    """Let a scheduler that stops trials early know what ended trials reached before it was there."""
+    for bracket in getattr(scheduler, "_brackets", ()):  # Ray has no other way
+        for result in past.ended:
+            best = -math.inf
+            for metrics in result.epochs if result.best else ():
+                best = max(best, metrics.val_f1)
+                bracket.on_result(SimpleNamespace(trial_id=result.trial), metrics.epoch, best)

@@ -11,6 +11,9 @@ from tune_tl.data.folder import Dataset
 from tune_tl.experiment import BEST, Experiment, TrialConfig
 from tune_tl.training.weights import Pretrained
 
+FAILED = "failed"  # in place of metrics: why a trial ended that would come out the same if tried again
+SIGNS = "alive"  # the folder with the trials' signs of life (see watch.py), in the search's
+
 
 def run_trial(
     fields: dict[str, Any],
@@ -29,16 +32,22 @@ def run_trial(
     import torch
 
     from tune_tl.data.store import open_images
-    from tune_tl.training.trainer import train
+    from tune_tl.training.checkpoint import Checkpoints
+    from tune_tl.training.trainer import Diverged, train
+    from tune_tl.tuning.watch import alive
 
     torch.set_num_threads(max(1, int(experiment.cpus_per_trial)))
     config = TrialConfig.from_dict(fields)
     chosen = pretrained[config.backbone]
-    images = open_images(dataset, config.image_size or chosen.backbone.size)
-    path = experiment.checkpoint(config.key)
-    path.parent.mkdir(parents=True, exist_ok=True)
     device = "cuda" if experiment.gpus_per_trial else "cpu"  # Ray hides the GPUs of other trials
+    experiment.checkpoints.mkdir(exist_ok=True)
+    files = Checkpoints(experiment.checkpoints, config.key)
     best = 0.0
-    for metrics in train(config, chosen, images, device=device, checkpoint=path):
-        best = max(best, metrics.val_f1)
-        tune.report(metrics.to_dict() | {BEST: best})
+    with alive(experiment.folder / SIGNS / config.key):
+        images = open_images(dataset, config.image_size or chosen.backbone.size)
+        try:
+            for metrics in train(config, chosen, images, device=device, checkpoints=files):
+                best = max(best, metrics.val_f1)
+                tune.report(metrics.to_dict() | {BEST: best})
+        except Diverged as error:
+            tune.report({FAILED: f"Diverged: {error}"})

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 
-from tune_tl.experiment import (
-    BadInput,
-    Clock,
-    EpochMetrics,
-    Experiment,
-    Observer,
-    State,
-    TrialConfig,
-    TrialResult,
-)
+from tune_tl.experiment import BadInput, Clock, Experiment, Observer, TrialConfig
 from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
-from tune_tl.tuning.strategies import STRATEGIES
-from tune_tl.tuning.trial import run_trial
+from tune_tl.tuning.relay import Relay
+from tune_tl.tuning.strategies import STRATEGIES, recall
+from tune_tl.tuning.trial import FAILED, run_trial
 
 
 def _leave_out_what_costs_seconds() -> None:
@@ -62,12 +53,40 @@ def tune_trials(
 
     `past` is what earlier runs of this search left, `clock` gives seconds since its start,
     and at `ends` on that clock what still runs is stopped.
-    Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial.
+    Observers are called in the driver, in order. Raises BadInput if the cluster cannot hold a trial, and
+    OSError if an observer or a trial has no disk to write to.
     """
     resources = cluster.resources(experiment.folder / "ray.log")
     experiment = _placed(experiment, resources)
+    needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
+    slots = _slots(resources, needs)
+    relay = Relay(observers, clock, experiment, past)
+    while True:
+        try:
+            _fit(experiment, ready, relay, needs, slots, ends)
+            break
+        except Exception as error:
+            causes = list(_causes(error))
+            # Tune gives up when Ray's memory monitor ends a worker. What ran goes on from its last epoch.
+            if any(isinstance(cause, OutOfMemoryError) for cause in causes):
+                slots = relay.out_of_memory(slots)
+                continue
+            # What an observer raises Tune puts into an error of its own.
+            raise next((cause for cause in causes if isinstance(cause, OSError)), error) from None
+    relay.close()
+
+
+def _fit(
+    experiment: Experiment,
+    ready: Ready,
+    relay: Relay,
+    needs: Mapping[str, float | None],
+    slots: int,
+    ends: float | None,
+) -> None:
+    """Go on from where `relay` is, with at most `slots` trials at a time."""
+    space, past = ready.space, relay.past
     stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
-    space = ready.space
     brief = Brief(
         lambda proposal: space.suggest(proposal, stages),
         [*map(space.point, past.cut_off), *space.first],
@@ -76,30 +95,53 @@ def tune_trials(
     )
     searcher, scheduler = STRATEGIES[experiment.strategy](brief)
     searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past.ended])
-    relay = _Relay(observers, clock, experiment)
+    recall(scheduler, past)
     task = tune.with_parameters(
         run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
     )
-    needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
-    left = None if ends is None else max(0.1, ends - clock())
     tune.Tuner(
-        tune.with_resources(task, needs),
+        tune.with_resources(task, dict(needs)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            time_budget_s=left,
             reuse_actors=True,
             # Not ahead of free cores: a proposal made later knows more.
-            max_concurrent_trials=_slots(resources, needs) if experiment.address is None else None,
+            max_concurrent_trials=slots,
             trial_name_creator=_key,
             trial_dirname_creator=_key,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(experiment.folder / "ray"), callbacks=[relay], verbose=0
+            name="tune",
+            storage_path=str(experiment.folder / "ray"),
+            callbacks=[relay],
+            failure_config=tune.FailureConfig(max_failures=experiment.retries),
+            stop=_Stop(relay.clock, ends),
+            verbose=0,
         ),
     ).fit()
-    relay.close()
+
+
+class _Stop(tune.Stopper):  # type: ignore[misc]  # Ray ships no types
+    """Ends the search when its time is up, by a clock that nobody can set, and trials that have failed."""
+
+    def __init__(self, clock: Clock, ends: float | None) -> None:
+        self._clock, self._ends = clock, ends
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tune.stopper.NoopStopper, ()  # as the relay
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return FAILED in result
+
+    def stop_all(self) -> bool:
+        return self._ends is not None and self._clock() >= self._ends
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _placed(experiment: Experiment, resources: Mapping[str, float]) -> Experiment:
@@ -122,88 +164,3 @@ def _slots(resources: Mapping[str, float], needs: Mapping[str, float | None]) ->
 
 def _key(trial: Trial) -> str:
     return TrialConfig.from_dict(trial.config).key
-
-
-class _Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
-    """Turns Ray's events into TrialResults for the observers."""
-
-    def __init__(self, observers: Sequence[Observer], clock: Clock, experiment: Experiment) -> None:
-        self._observers = observers
-        self._clock = clock
-        self._resource = "gpu" if experiment.gpus_per_trial else "cpu"
-        self._units = experiment.gpus_per_trial or experiment.cpus_per_trial
-        self._started: dict[str, tuple[TrialConfig, float]] = {}
-        self._epochs: dict[str, list[EpochMetrics]] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Ray writes its callbacks into a snapshot, which is never read: the ledger is.
-        return tune.Callback, ()
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        config = TrialConfig.from_dict(trial.config)
-        self._started[trial.trial_id] = (config, self._clock())
-        self._epochs[trial.trial_id] = []
-        for observer in self._observers:
-            observer.begin(config)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        config, _ = self._started[trial.trial_id]
-        metrics = EpochMetrics.from_dict(result)
-        self._epochs[trial.trial_id].append(metrics)
-        for observer in self._observers:
-            observer.epoch(config, metrics)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._stop(trial.trial_id, "outperformed")
-        _forget(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial.trial_id, State.FAILED, _reason(trial))
-        _forget(trial)
-
-    def close(self) -> None:
-        """End what still ran when the budget did."""
-        for trial_id in list(self._started):
-            self._stop(trial_id, "budget spent")
-
-    def _stop(self, trial_id: str, reason: str) -> None:
-        config, _ = self._started[trial_id]
-        if len(self._epochs[trial_id]) == config.epochs:
-            self._end(trial_id, State.COMPLETED, None)
-        else:
-            self._end(trial_id, State.STOPPED, reason)
-
-    def _end(self, trial_id: str, state: State, reason: str | None) -> None:
-        config, started = self._started.pop(trial_id)
-        result = TrialResult(
-            trial=config.key,
-            config=config,
-            state=state,
-            epochs=tuple(self._epochs.pop(trial_id)),
-            # As the ledger writes it: a finalist by what was just measured must be one by what is read.
-            started=round(started, 3),
-            ended=round(self._clock(), 3),
-            resource=self._resource,
-            units=self._units,
-            reason=reason,
-        )
-        for observer in self._observers:
-            observer.end(result)
-
-
-def _forget(trial: Trial) -> None:
-    """Let go of what Tune works out about each metric of a trial: 50 kB that it keeps to the end."""
-    with contextlib.suppress(AttributeError):
-        trial.run_metadata.metric_analysis = {}
-        trial.run_metadata.metric_n_steps = {}
-
-
-def _reason(trial: Trial) -> str:
-    """Why a trial failed: from the file that Ray has just written; where `get_error` looks it comes later."""
-    if not trial.pickled_error_file:
-        return "unknown, see ray.log"
-    error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
