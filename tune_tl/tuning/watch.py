@@ -1,0 +1,99 @@
+"""Which trials hang: those whose process has got nowhere for too long.
+
+A long epoch is told from one that hangs by a sign of life that each trial keeps in a small file, from its
+own process: how often it has got somewhere (a batch, a chunk of images). The driver looks whether that
+changes, by its own clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune.experiment import Trial
+
+BEAT_S = 1.0  # between two looks, in the trial and in the driver
+
+
+@contextlib.contextmanager
+def alive(file: Path) -> Iterator[None]:
+    """Keep the sign of life of this process in `file` while the context lasts."""
+    from tune_tl.training import pulse
+
+    over = threading.Event()
+
+    def write() -> None:
+        last = -1
+        while True:
+            if (now := pulse.beats()) != last:
+                sign = {"host": socket.gethostname(), "pid": os.getpid(), "beats": now}
+                with contextlib.suppress(OSError):  # a full disk is found out elsewhere
+                    file.write_text(json.dumps(sign))
+                last = now
+            if over.wait(BEAT_S):
+                return
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    thread = threading.Thread(target=write, name="alive", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+class Watch:
+    """Looks, in the driver, at the signs of life in `folder`, files named by their trials' keys."""
+
+    def __init__(self, folder: Path, limit_s: float) -> None:
+        self._folder, self._limit = folder, limit_s
+        self._seen: dict[str, tuple[str, float]] = {}  # by trial: the last sign, and when it was new
+        self._looked = time.monotonic()
+
+    def begin(self, key: str) -> None:
+        """A trial starts, or starts again."""
+        self._seen[key] = ("", time.monotonic())
+
+    def hung(self, running: Iterable[tuple[str, Trial]]) -> list[Trial]:
+        """Those of the running trials that hang; cheap, to be asked all the time."""
+        now = time.monotonic()
+        if now - self._looked < BEAT_S:
+            return []
+        self._looked = now
+        found = []
+        for key, trial in running:
+            sign, since = self._seen.get(key, ("", now))
+            if (new := self._sign(key)) != sign:
+                since = now
+            self._seen[key] = (new, since)
+            if now - since > self._limit:
+                found.append(trial)
+        return found
+
+    def end(self, key: str, trial: Trial) -> None:
+        """End the process of a trial that hangs, for good."""
+        trial.max_failures = 0
+        with contextlib.suppress(Exception):
+            ray.kill(trial.temporary_state.ray_actor)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            sign: dict[str, Any] = json.loads(self._sign(key))
+            if sign["host"] == socket.gethostname():
+                os.kill(sign["pid"], signal.SIGKILL)  # one that is stopped does not hear Ray
+
+    def _sign(self, key: str) -> str:
+        try:
+            return (self._folder / key).read_text()
+        except (OSError, ValueError):
+            return ""
