@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,8 +133,10 @@ def ready_for(folder: Path, rates: list[float]) -> Ready:
     return preflight.check(space, None, drop_bad=False, console=Console(file=StringIO()))
 
 
-def search(wanted: Experiment, ready: Ready, past: Past | None = None) -> Told:
-    start, told = time.monotonic(), Told()
+def search(
+    wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None
+) -> Told:
+    start, told = time.monotonic(), told or Told()
     wanted.folder.mkdir(parents=True, exist_ok=True)
 
     def clock() -> float:
@@ -264,3 +268,62 @@ def test_a_full_disk_in_a_trial_ends_the_search_and_not_the_trial(
     told = search(wanted, ready, Past((), cut_off))
     assert told.epochs == {config.head_lr: [3]}
     assert told.results[config.head_lr].state is State.COMPLETED
+
+
+BALLOON = """
+import sys
+weight = bytearray(int(sys.argv[1]))
+weight[:: 4096] = b"x" * len(weight[:: 4096])
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def memory() -> tuple[int, int]:
+    """Bytes in all and in use, as Ray counts them."""
+    from ray._private.utils import get_system_memory, get_used_memory
+
+    return get_system_memory(), get_used_memory()
+
+
+def test_a_trial_that_ray_ends_to_save_memory_goes_on_and_fewer_run_side_by_side(
+    harm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total, used = memory()
+    room = 5 << 30  # what the trials themselves need, and whatever else runs here
+    if used + 2 * room > 0.9 * total:
+        pytest.skip("needs 10 GB of free memory")
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(used + room) / total:.4f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    monkeypatch.setenv("FAULTS", "{}")
+    ready = ready_for(tmp_path, [1e-3, 2e-3, 3e-3])
+    wanted = Experiment(
+        "x", trials=3, budget_s=None, strategy="random", seed=0, output=tmp_path, gpus_per_trial=0.0,
+        cpus_per_trial=max(0.5, (os.cpu_count() or 1) / 2),
+    )  # fmt: skip
+    balloon: list[subprocess.Popen[str]] = []
+
+    class Blow(Told):
+        def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
+            super().epoch(config, metrics)
+            if not balloon:
+                command = [sys.executable, "-c", BALLOON, str(room)]
+                balloon.append(
+                    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                )
+                assert balloon[0].stdout
+                balloon[0].stdout.readline()
+
+        def say(self, text: str) -> None:
+            super().say(text)
+            balloon[0].kill()
+
+    try:
+        told = search(wanted, ready, told=Blow())
+    finally:
+        for process in balloon:
+            process.kill()
+            process.communicate()
+    assert told.lines == ["memory ran out and Ray ended a trial: 1 at a time from here on"]
+    assert [(r.state, len(r.epochs)) for r in told.results.values()] == [(State.COMPLETED, EPOCHS)] * 3
+    assert all(epochs == [1, 2, 3] for epochs in told.epochs.values())
