@@ -15,6 +15,7 @@ from rich.text import Text
 from tune_tl.data.catalog import cache_dir, published_split, resolve, sample_banner
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
+from tune_tl.data.layout import is_text
 from tune_tl.experiment import BadInput
 from tune_tl.space import Space
 from tune_tl.training import weights
@@ -117,12 +118,12 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
             dataset = dataset.without(bad)
             ensure(dataset, sizes, show)
     if bad:
-        lines = [f"  {path.relative_to(dataset.root)}: {reason}" for path, reason in sorted(bad.items())]
+        # File names need not be text: what is not goes out escaped.
+        names = {path: str(path.relative_to(dataset.root)) for path in sorted(bad)}
+        lines = [f"  {n if is_text(n) else ascii(n)}: {bad[path]}" for path, n in names.items()]
         shown = "\n".join(
             [*lines[:SHOWN], *([f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
         )
-        # File names need not be text: what is not goes out escaped.
-        shown = shown.encode("utf-8", "backslashreplace").decode()
         if not drop_bad:
             raise BadInput(
                 f"{len(bad)} image(s) in {dataset.root} cannot be decoded:\n{shown}\n"

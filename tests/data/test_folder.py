@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -233,6 +237,68 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "gone.jpg" in refused(root)
 
 
+@pytest.mark.timeout(20)  # a pipe is waited for, and /dev/zero has no end
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "link to a device", "link in a circle"])
+def test_what_is_no_file_is_refused_and_never_opened(tmp_path: Path, kind: str) -> None:
+    root = fill(tmp_path / "pictures", {"cat": 5, "dog": 5})
+    path = root / "cat" / "x.jpg"
+    with socket.socket(socket.AF_UNIX) as server:
+        match kind:
+            case "pipe":
+                os.mkfifo(path)
+            case "socket":
+                server.bind(os.path.relpath(path))  # such addresses are short
+            case "link to a pipe":
+                os.mkfifo(tmp_path / "pipe")
+                path.symlink_to(tmp_path / "pipe")
+            case "link to a device":
+                path.symlink_to("/dev/zero")
+            case "link in a circle":
+                path.symlink_to(path)
+        message = refused(root)
+    assert str(path) in message
+    assert ("link" if "circle" in kind else "no file") in message
+
+
+def test_a_folder_named_like_an_image_is_none(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", {"cat": 5, "dog": 5})
+    before = read(root)
+    (root / "cat" / "x.jpg").symlink_to(tmp_path)
+    assert read(root) == before
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from tune_tl.data.folder import scan
+from tune_tl.experiment import BadInput
+
+if not os.geteuid():  # whom nothing is forbidden
+    os.setuid(65534)
+try:
+    scan(Path(sys.argv[1]), name="mine")
+except BadInput as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "mode"),
+    [("cat/1.jpg", 0), ("cat", 0), ("cat", 0o444), ("cat/more", 0), ("cat/more", 0o444), (".", 0)],
+)
+def test_what_may_not_be_read_is_named_and_not_passed_over(place: str, mode: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        root = fill(Path(folder) / "pictures", {"cat": 5, "dog": 5, "cat/more": 5})
+        (root / place).chmod(mode)
+        command = [sys.executable, "-c", AS_NOBODY, str(root)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        (root / place).chmod(0o755)
+    assert done.stdout.count("\n") == 1
+    assert f"{root / place}" in done.stdout
+    assert "cannot be read (Permission denied)" in done.stdout
+
+
 def test_only_images_that_are_shown_count(tmp_path: Path) -> None:
     root = fill(tmp_path, {"cat": 5, "dog": 5})
     before = read(root)
@@ -263,6 +329,10 @@ NAMES = (
     "[bold]",
     "x,y;z&w",
     "-rf",
+    " ",
+    "con",
+    "\N{ELEPHANT}\N{ZERO WIDTH JOINER}\N{ELEPHANT}",
+    "x" * 240,
 )
 
 
@@ -270,6 +340,34 @@ def test_a_class_may_have_any_name_that_is_text(tmp_path: Path) -> None:
     dataset = read(fill(tmp_path, dict.fromkeys(NAMES, 5)))
     assert dataset.classes == tuple(sorted(NAMES))
     assert len(dataset.fingerprint) == 16
+
+
+@pytest.mark.parametrize("name", ["ca\nt", "ca\tt", "\x1b[31mcat", "cat\x7f", "\x9bcat"])
+def test_a_class_whose_name_would_break_a_line_is_refused(tmp_path: Path, name: str) -> None:
+    assert repr(name) in refused(fill(tmp_path, {name: 5, "dog": 5}))
+
+
+def test_a_data_folder_whose_name_would_break_a_line_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "two\nlines"
+    assert repr(str(root)) in refused(fill(root, {"cat": 5, "dog": 5}))
+
+
+def test_classes_that_look_alike_are_two_but_told(tmp_path: Path) -> None:
+    names = ("Cat", "cat", "\u00e9t\u00e9", "e\u0301te\u0301", "dog")
+    dataset = read(fill(tmp_path, dict.fromkeys(names, 5)))
+    assert dataset.classes == tuple(sorted(names))
+    assert [note for note in dataset.notes if "alike" in note] == [
+        "look alike, but are 2 classes: 'Cat', 'cat'",
+        r"look alike, but are 2 classes: 'e\u0301te\u0301', '\xe9t\xe9'",
+    ]
+
+
+def test_a_folder_that_is_passed_over_for_its_name_is_told(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"cat": 5, "dog": 5, "..x": 5, "__old": 5, ".git/objects": 5})
+    (root / ".DS_Store").write_text("x")
+    dataset = read(root)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.notes[-1] == "hidden and left out: '..x', '__old'"
 
 
 def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,30 +195,121 @@ def test_a_single_pixel_is_an_image(tmp_path: Path) -> None:
     assert flat(tmp_path / "x.png") == GREEN
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises so many pixels and holds next to none."""
+def png(width: int, height: int, *more: tuple[bytes, bytes], rows: int = 0) -> bytes:
+    """A PNG that promises so many pixels and holds `rows` rows of black ones, with `more` chunks."""
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(b"0")))
+    pixels = (b"IDAT", zlib.compress(bytes(rows * (1 + 3 * width))))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
+        for name, body in ((b"IHDR", size), *more, pixels, (b"IEND", b""))
     )
 
 
-def jpeg() -> bytes:
+def gif(width: int, height: int, frame: int) -> bytes:
+    """A GIF whose one frame has `frame` pixels a side, whatever its screen has."""
+    screen = struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return b"GIF89a" + screen + b"," + struct.pack("<HHHHB", 0, 0, frame, frame, 0) + b"\2\2D\1\0;"
+
+
+def bmp(width: int, height: int) -> bytes:
+    size = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + size
+
+
+def tiff(width: int, height: int) -> bytes:
+    ones = dict.fromkeys((259, 262, 277), 1)
+    tags = {256: width, 257: height, 258: 8, **ones, 273: 8, 278: height, 279: width * height % 2**32}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def saved(form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    noise(0, 200, 200).save(buffer, "JPEG")
+    noise(0, 200, 200).save(buffer, form, **options)
     return buffer.getvalue()
 
 
+def webp(side: int) -> bytes:
+    content = bytearray(saved("WEBP", lossless=True))
+    start = content.index(b"VP8L") + 9
+    (bits,) = struct.unpack_from("<I", content, start)
+    struct.pack_into("<I", content, start, bits & ~0xFFFFFFF | (side - 1) | (side - 1) << 14)
+    return bytes(content)
+
+
+BOMB = zlib.compress(bytes(1 << 30), 9)  # a gigabyte in a megabyte
 BAD = {
     "empty.jpg": (b"", "empty file"),
-    "half.jpg": (jpeg()[: len(jpeg()) // 2], "truncated"),
+    "half.jpg": (saved("JPEG")[:8000], "truncated"),
+    "half.png": (saved("PNG")[:8000], "truncated"),
+    "half.gif": (saved("GIF")[:8000], "truncated"),
+    "half.webp": (saved("WEBP")[:8000], ""),
+    "half.tiff": (saved("TIFF")[:8000], ""),
+    "half.bmp": (saved("BMP")[:8000], "truncated"),
     "page.jpg": (b"<!doctype html><h1>404</h1>", "no image in a known format"),
-    "bomb.png": (png_header(10_000, 10_000), "10000x10000 pixels, above 50 million"),
-    "huge.png": (png_header(60_000, 60_000), "3600000000 pixels"),
-    "header.png": (png_header(10, 10), ""),
+    "program.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "known format"),
+    "bomb.png": (png(10_000, 10_000), "10000x10000 pixels, above 50 million"),
+    "huge.png": (png(60_000, 60_000), "3600000000 pixels"),
+    "tall.png": (png(1, 2**31 - 1), "2147483647 pixels"),
+    "header.png": (png(10, 10), ""),
+    "title.png": (png(8, 8, (b"zTXt", b"title\0\0" + BOMB), rows=8), "too large"),
+    "comment.png": (png(8, 8, (b"iTXt", b"title\0\1\0\0\0" + BOMB), rows=8), "too large"),
+    "profile.png": (png(8, 8, (b"iCCP", b"icc\0\0" + BOMB), rows=8), "too large"),
+    "screen.gif": (gif(65_535, 65_535, 4), "pixels"),
+    "frame.gif": (gif(4, 4, 65_535), "pixels"),
+    "huge.bmp": (bmp(60_000, 60_000), "pixels"),
+    "large.bmp": (bmp(9_000, 9_000), "above 50 million"),
+    "huge.tiff": (tiff(60_000, 60_000), "pixels"),
+    "large.tiff": (tiff(9_000, 9_000), "above 50 million"),
+    "huge.webp": (webp(16_384), "pixels"),
+    "large.webp": (webp(9_000), "above 50 million"),
+    "huge.ppm": (b"P6 60000 60000 255\n", "pixels"),
 }
+
+
+WITHIN = """
+import resource, sys
+from pathlib import Path
+from tune_tl.data.store import decode
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = used + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for path in sys.argv[2:]:
+    try:
+        decode(Path(path), [8])
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_no_bomb_is_unpacked(tmp_path: Path) -> None:
+    """All of them, one after the other, in less memory than the smallest would take."""
+    for name, (content, _) in BAD.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "more pixels than it says.png").write_bytes(png(8, 8, (b"IDAT", BOMB)))
+    command = [sys.executable, "-c", WITHIN, str(100 << 20), *map(str, sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(BAD)
+
+
+def test_the_largest_image_of_sixteen_bits_takes_bounded_memory(tmp_path: Path) -> None:
+    Image.fromarray(np.full((7000, 7000), 32896, dtype=np.uint16)).save(tmp_path / "x.png")
+    command = [sys.executable, "-c", WITHIN, str(900 << 20), str(tmp_path / "x.png")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_a_photograph_of_many_pixels_is_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (8000, 6000), GREEN).save(tmp_path / "x.jpg", quality=100, subsampling=0)
+    assert np.abs(np.subtract(flat(tmp_path / "x.jpg"), GREEN)).max() <= 2
+
+
+def test_a_disk_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
+    """What may pass must not be remembered as damage."""
+    with pytest.raises(BadInput, match=r"gone\.jpg' cannot be read \(No such file"):
+        decode(tmp_path / "gone.jpg", [8])
 
 
 @pytest.mark.parametrize("name", BAD)

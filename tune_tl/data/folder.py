@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import re
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,25 +14,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from tune_tl.data.layout import (
+    IMAGE_SUFFIXES,
+    SPLITS,
+    Split,
+    class_files,
+    hidden,
+    is_text,
+    look_alike,
+    split_folders,
+    split_of,
+)
 from tune_tl.experiment import BadInput
 
-Split = Literal["train", "val", "test"]
+__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "Image", "Source", "Split", "scan"]
+
 Source = Literal["local", "download", "sample"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
 # Fractions of a class carved for val and test where the folder itself does not say.
 CARVED: Mapping[Split, float] = {"val": 0.15, "test": 0.15}
 # The split is part of the data, not of a search: searches with different --seed stay comparable.
 SPLIT_SEED = 0
-
-_SPLIT_WORDS: dict[str, Split] = {
-    "train": "train", "training": "train", "trainset": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "testset": "test",
-}  # fmt: skip
-
-_HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
 
 
 @dataclass(frozen=True)
@@ -103,22 +105,24 @@ def scan(
     Raises BadInput if there is no such folder, no class folder with images, one class only, or a
     class too small to split.
     """
+    if not is_text(str(root.absolute())):
+        raise BadInput(f"data folder {str(root)!r} has a name that is no text; rename or link it")
     try:
         if not root.is_dir():
             raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
-        parts = _split_folders(root)
-        found = {split: _class_files(folder) for split, folder in parts.items()}
+        parts = split_folders(root)
+        found = {split: class_files(folder) for split, folder in parts.items()}
     except OSError as error:
-        raise BadInput(f"data folder {str(root)!r} cannot be read ({error.strerror})") from None
+        raise BadInput(f"{error.filename or str(root)!r} cannot be read ({error.strerror})") from None
     classes = tuple(sorted({label for files in found.values() for label in files}))
     # Where train/ and test/ hold the images themselves they are no classes.
-    if not classes or (None in parts and all(_split_of(label) for label in classes)):
+    if not classes or (None in parts and all(split_of(label) for label in classes)):
         raise BadInput(
             f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
             "train/<class>/<image>"
         )
     for label in classes:
-        if label != label.encode("utf-8", "replace").decode():  # bytes that are not UTF-8
+        if not is_text(label):
             raise BadInput(f"class folder {label!r} in {str(root)!r} has a name that is no text; rename it")
     if len(classes) == 1:
         raise BadInput(f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two")
@@ -131,6 +135,7 @@ def scan(
         for (split, label, path), digest in zip(files, digests, strict=True)
     ]
     splits, notes = _assign(given)
+    notes += look_alike(classes) + hidden(parts.values())
     index = {label: i for i, label in enumerate(classes)}
     place = root.resolve()
     images = tuple(
@@ -216,65 +221,10 @@ def _drop_straddling_copies(splits: list[Split | None], given: list[_File]) -> l
     return [f"{n} left out of {split}: copies of val or test images" for split, n in dropped.items()]
 
 
-def _split_folders(root: Path) -> dict[Split | None, Path]:
-    """The folders that hold class folders, by split; `{None: folder}` where nothing is split."""
-    folders = _subfolders(root)
-    named: dict[Split | None, Path] = {}
-    for folder in folders:
-        split = _split_of(folder.name)
-        # `train` beside no other split may be a class of locomotives: it must hold folders itself.
-        if split and _subfolders(folder):
-            if split in named:
-                raise BadInput(
-                    f"{named[split].name!r} and {folder.name!r} in {str(root)!r} both look like {split}"
-                )
-            named[split] = folder
-    others = [f for f in folders if f not in named.values() and _subfolders(f)]
-    if named and "train" not in named and len(others) == 1:
-        named["train"] = others[0]  # such as simpsons_dataset beside kaggle_simpson_testset
-    if named:
-        return {split: _descend(folder) for split, folder in named.items()}
-    if len(folders) == 1 and not _images(root) and _subfolders(folders[0]):
-        return _split_folders(folders[0])
-    return {None: root}
-
-
-def _split_of(name: str) -> Split | None:
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS), None)
-
-
-def _descend(folder: Path) -> Path:
-    """Through doubled folders such as `seg_train/seg_train` to the one that holds the classes."""
-    inner = _subfolders(folder)
-    if len(inner) == 1 and not _images(folder) and _subfolders(inner[0]) and not _images(inner[0]):
-        return _descend(inner[0])
-    return folder
-
-
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    classes = {sub.name: sorted(_images(sub, recursive=True)) for sub in _subfolders(folder)}
-    return {label: files for label, files in classes.items() if files}
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN))
-
-
-def _images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return [
-        p
-        for p in found
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(_HIDDEN) for part in p.relative_to(folder).parts[:-1])
-        and not p.name.startswith(".")
-        and not p.is_dir()
-    ]
-
-
 def _digest(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device read without end
+            raise BadInput(f"{str(path)!r} is a pipe or a device, no file; remove it")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -35,6 +35,11 @@ VERSION = 1  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
 MARGIN = 1 << 30  # bytes of disk left free
 ZEROS = bytes(1 << 20)
+# What cameras, scanners and the web make, under whatever suffix. Pillow knows more: PostScript, for one,
+# which it hands to Ghostscript to be run.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+# Error numbers, none among them, of a file that sends its reader to a place that no file has.
+_OF_THE_IMAGE = (None, errno.EINVAL, errno.EOVERFLOW)
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -118,15 +123,18 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     Raises ValueError with a short reason if the file is no whole image.
     """
     try:
-        with Pillow.open(path) as image:
+        with Pillow.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, above {MAX_PIXELS // 10**6} million")
             # JPEG decodes at a fraction of its size for a fraction of the cost; twice leaves detail.
             image.draft("RGB", (2 * max(sizes), 2 * max(sizes)))
             image.load()
             upright = _rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
-        if getattr(error, "errno", None):  # of the disk, not of the image: may pass
+    except MemoryError:
+        raise BadInput(f"{str(path)!r} cannot be decoded: memory ran out") from None
+    # Pillow's readers raise whatever a damaged file makes them stumble over.
+    except Exception as error:
+        if getattr(error, "errno", None) not in _OF_THE_IMAGE:  # but of the disk: may pass
             raise BadInput(f"{str(path)!r} cannot be read ({getattr(error, 'strerror', error)})") from None
         empty = path.is_file() and path.stat().st_size == 0
         raise ValueError("empty file" if empty else _short(error)) from None
@@ -137,9 +145,11 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
 
 def _rgb(image: Pillow.Image) -> Pillow.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0  # convert() would clip 16 bits to white
-        image = Pillow.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+        values = np.array(image, dtype=np.float64)
+        # In place, for these are eight times the file: convert() would clip 16 bits to white.
+        values /= 65535.0 if values.max(initial=0) > 255 else 255.0
+        values *= 255
+        image = Pillow.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         white = Pillow.new("RGBA", clear.size, "white")
@@ -235,4 +245,4 @@ def _no_room(folder: Path, needed: int) -> BadInput:
 
 def _short(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return "no image in a known format" if text.startswith("cannot identify") else text
+    return "no image in a known format" if text.startswith("cannot identify") else text or repr(error)
