@@ -117,6 +117,11 @@ def elapsed(folder: Path) -> float:
     return max((line.at for line in _lines(folder)), default=0.0)
 
 
+def lines(folder: Path) -> int:
+    """How many lines are on record."""
+    return len(_lines(folder))
+
+
 def require_whole(folder: Path) -> None:
     """Raises BadInput if lines are gone from the record that no kill explains."""
     gone = [name for name in (EPOCHS_FILE, ENDS_FILE) if not (folder / name).exists()]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer
 from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.results import report, runs
-from tune_tl.results.ranking import Leaderboard, finalists
+from tune_tl.results.ranking import finalists
 from tune_tl.tracking.store import how_to_open
 from tune_tl.tracking.tensorboard import EventFiles
 from tune_tl.tracking.tracker import Findings, Search, Tracker
@@ -35,18 +35,24 @@ class Record(contextlib.ExitStack):
         past: Past,
         tracking_uri: str,
         clock: Clock,
+        console: Console,
     ) -> None:
         super().__init__()
         self.experiment, self.ready, self.clock = experiment, ready, clock
         self._uri = tracking_uri
-        self._tracker = Tracker(tracking_uri, ready.space.name)
-        self._tracker.start(_described(experiment, ready))
+        folder = experiment.folder
+        self._search = Search.of(folder, json.loads((folder / runs.SEARCH_FILE).read_text(encoding="utf-8")))
+        self._tracker = Tracker(tracking_uri, lambda line: console.print(Text(line), soft_wrap=True))
+        self._tracker.start(self._search)
         self.callback(self._tracker.close)
         for result in past.ended:
             self._tracker.end(result)
-        book = ledger.Ledger(experiment.folder, clock)
+        for config, epochs in past.cut_off.items():
+            for metrics in epochs:
+                self._tracker.epoch(config, metrics)
+        book = ledger.Ledger(folder, clock)
         self.callback(book.close)
-        self._events = EventFiles(experiment.folder / "tensorboard")
+        self._events = EventFiles(folder / "tensorboard")
         kept = run_folder.KeptWeights(experiment.checkpoint, past.ended)
         self.observers: tuple[Observer, ...] = (book, kept, self._tracker, self._events)
 
@@ -84,28 +90,31 @@ class Record(contextlib.ExitStack):
                 "class_names": list(self.ready.dataset.classes),
                 "versions": run_folder.versions(),
                 "test_scores": {trial: score.to_dict() for trial, score in scores.items()},
+                "lines": ledger.lines(folder),  # what is concluded from
             }
             write_json(folder / runs.RESULT_FILE, facts)
             board = runs.load(folder)
-            files = report.write(folder, board)
-        self._tracker.finish(_findings(board, files))
+            report.write(folder, board)
+        self._tracker.finish(Findings.of(facts, report_files(folder)))
         console.print(report.text(board, top=SHOWN))
-        if not best:
-            first = next(
-                (r.reason for r in results if r.failed), "the budget ended before the first epoch did"
-            )
-            console.print(Text(f"no trial finished: {first}", style="bold red"), soft_wrap=True)
-            return 1
         self._tracker.close()
-        self._say_where(console)
-        return 0
+        if best:
+            self._say_where(console)
+            return 0
+        if self._tracker.problem:
+            console.print(Text(self._tracker.problem), soft_wrap=True)
+        first = next((r.reason for r in results if r.failed), "the budget ended before the first epoch did")
+        console.print(Text(f"no trial finished: {first}", style="bold red"), soft_wrap=True)
+        return 1
 
     def _say_where(self, console: Console) -> None:
         folder = _short(self.experiment.folder)
+        problem, sync = self._tracker.problem, self._search.sync_command
+        below = f"complete it with {sync}" if problem else self._tracker.page
         rows = [
             ("page", f"{folder}/leaderboard.html"),
-            ("MLflow", (self._tracker.problem or how_to_open(self._uri)).removeprefix("MLflow ")),
-            *([("", self._tracker.page)] if self._tracker.page and not self._tracker.problem else []),
+            ("MLflow", (problem or how_to_open(self._uri)).removeprefix("MLflow ")),
+            *([("", below)] if below and sync not in (problem or "") else []),
             (
                 "TensorBoard",
                 self._events.problem or f"tensorboard --logdir {shlex.quote(f'{folder}/tensorboard')}",
@@ -115,39 +124,10 @@ class Record(contextlib.ExitStack):
             console.print(Text.assemble((f"{label:12}", "bold"), text), soft_wrap=True)
 
 
-def _described(experiment: Experiment, ready: Ready) -> Search:
-    settings = {
-        "seed": experiment.seed,
-        "trials": experiment.trials,
-        "budget_s": experiment.budget_s,
-        "epochs": ready.space.epochs,
-    }
-    tags = {f"version.{package}": version for package, version in run_folder.versions().items()}
-    if ready.missing:
-        tags["left_out"] = ", ".join(ready.missing)
-    return Search(
-        name=experiment.name,
-        folder=experiment.folder,
-        strategy=experiment.strategy,
-        dataset=ready.dataset.name,
-        data_source=ready.dataset.source,
-        classes=ready.dataset.classes,
-        settings={key: value for key, value in settings.items() if value is not None},
-        tags=tags,
-    )
-
-
-def _findings(board: Leaderboard, files: Sequence[Path]) -> Findings:
-    champion = board.champion
-    metrics = {}
-    if champion:
-        metrics = {VAL_F1: champion.val_f1} | ({TEST_F1: champion.test.f1} if champion.test else {})
-    return Findings(
-        metrics=metrics,
-        tags={"champion": champion.trial} if champion else {},
-        finalists={row.trial: row.test.f1 for row in board.finalists if row.test},
-        artifacts=files,
-    )
+def report_files(folder: Path) -> list[Path]:
+    """What `report.write` has written into a search's folder: MLflow keeps it too."""
+    named = (report.CSV_FILE, report.PAGE_FILE, report.REPORT_FILE)
+    return [*(folder / name for name in named if (folder / name).exists()), *sorted(folder.glob("*.png"))]
 
 
 def _short(path: Path) -> Path:

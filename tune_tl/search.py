@@ -61,7 +61,7 @@ def search(given: Options, start: float) -> int:
         from tune_tl.record import Record
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
-        record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock))
+        record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock, console))
         display = held.enter_context(Display(experiment, console, clock, ends, past.ended))
         observers = [*record.observers, display]
         try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ class Example:
     def search(folder: Path) -> Search:
         folder.mkdir(parents=True, exist_ok=True)
         return Search(
+            id=uuid.uuid5(uuid.NAMESPACE_URL, folder.as_uri()).hex,
             name=folder.name,
             folder=folder,
             strategy="asha-tpe",

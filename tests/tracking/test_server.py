@@ -56,7 +56,7 @@ import sys
 from pathlib import Path
 from tune_tl.tracking.tracker import Search, Tracker
 tracker = Tracker(sys.argv[1])
-tracker.start(Search("s", Path(sys.argv[2]), "asha-tpe", "trash", "local", ()))
+tracker.start(Search("1d", "s", Path(sys.argv[2]), "asha-tpe", "trash", "local", ()))
 tracker.close(4)
 """
     with socket.create_server(("127.0.0.1", 0)) as silent:

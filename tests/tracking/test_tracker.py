@@ -229,12 +229,12 @@ def test_a_failed_trial_that_is_tried_again_keeps_its_run(store: Store, example:
     assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == ("FINISHED", "completed", "")
 
 
-def test_a_folder_that_was_made_anew_is_a_new_search(store: Store, example: Any) -> None:
-    for _ in range(2):
+def test_a_search_of_another_id_is_another_search(store: Store, example: Any) -> None:
+    search = example.search(store.folder / "s")
+    for identity in ("a1", "b2", "a1"):
         tracker = Tracker(store.uri)
-        tracker.start(example.search(store.folder / "s"))
+        tracker.start(replace(search, id=identity))
         tracker.close(PATIENCE)
-        shutil.rmtree(store.folder / "s")
     assert len(store.parents()) == 2
 
 
@@ -309,7 +309,7 @@ from pathlib import Path
 from tune_tl.tracking.tracker import Findings, Search, Tracker
 folder = Path(sys.argv[2]); folder.mkdir()
 tracker = Tracker(sys.argv[1])
-tracker.start(Search(folder.name, folder, "asha-tpe", "trash", "local", ()))
+tracker.start(Search(folder.name, folder.name, folder, "asha-tpe", "trash", "local", ()))
 tracker.finish(Findings({"val_f1": 0.5}))
 tracker.close(120)
 sys.exit(tracker.problem)

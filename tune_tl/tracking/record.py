@@ -10,28 +10,30 @@ a sorted table it would stand among its trials.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tune_tl.experiment import TEST_F1, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.tracking.runs import Runs, user
+from tune_tl.tracking.description import Findings, Search
+from tune_tl.tracking.runs import Run, Runs, user
 from tune_tl.tracking.view import leaderboard_page, leaderboard_view
 
 BEST_VAL_F1 = "best_val_f1"
+ID_TAG = "tune_tl.id"  # the search's id, on all its runs: what they are found by
 TRIAL_TAG = "tune_tl.trial"  # the trial's key
 SEARCH_TAG = "tune_tl.search"  # the search's absolute folder, for people
-ID_TAG = "tune_tl.id"  # what a resumed search is found by
-ID_FILE = "mlflow-id"  # in the search's folder
+ENDED_TAG = "tune_tl.ended"  # when, in seconds since the search's start: tells one end from another
+FILES_TAG = "tune_tl.files"  # a hash of the artifacts, once all are there
 PARENT_TAG = "mlflow.parentRunId"  # MLflow nests runs by it
 
 RUNNING = "running"
 INTERRUPTED = "interrupted"
 
-_CURVES = ("train_loss", "val_loss", "val_accuracy", VAL_F1, "images_per_s", "seconds")
+# The last two are written last: where they are, all of the epoch is.
+_CURVES = ("train_loss", "val_loss", "val_accuracy", "images_per_s", "seconds", VAL_F1)
 _COLUMNS = [
     f"metrics.`{BEST_VAL_F1}`",
     f"metrics.`{TEST_F1}`",
@@ -44,41 +46,6 @@ _COLUMNS = [
 _STATUS = {State.COMPLETED: "FINISHED", State.STOPPED: "FINISHED", State.FAILED: "FAILED"}
 
 
-@dataclass(frozen=True)
-class Search:
-    """What is said once about a search.
-
-    `settings` become the parent's params (seed, budget, trials, ...), `tags` its tags.
-    """
-
-    name: str
-    folder: Path  # runs/<name>; it keeps the id that a resumed search finds its runs by
-    strategy: str
-    dataset: str
-    data_source: str  # local, download or sample
-    classes: tuple[str, ...]  # in the dataset's class order
-    settings: Mapping[str, object] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    transfer: Callable[[TrialConfig], str] = lambda config: config.transfer
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a search ends with."""
-
-    metrics: Mapping[str, float]  # of the champion: val_f1, test_f1, ...; none if no trial finished
-    tags: Mapping[str, str] = field(default_factory=dict)  # champion, ...
-    finalists: Mapping[str, float] = field(default_factory=dict)  # trial -> test_f1
-    artifacts: Sequence[Path] = ()  # files and folders; pictures go to plots/
-
-
-@dataclass
-class _Trial:
-    run: str  # MLflow's id
-    state: str
-    epochs: set[int] | None  # on record already; None: MLflow has not been asked yet
-
-
 class Record:
     """The runs of one search. Every method raises what MLflow raises, and may then be called again on a
     new Record: what is already on record is looked up and not written twice.
@@ -87,89 +54,106 @@ class Record:
     one time as the same point.
     """
 
-    def __init__(self, uri: str, experiment: str, search: Search, at: int) -> None:
+    def __init__(self, uri: str, search: Search, at: int) -> None:
         self._search = search
         self._classes = metric_names(search.classes)
-        self._mlflow = Runs(uri, experiment)
-        self._id = _identity(search.folder)
-        self._parent = self._find_parent(at) or self._create_parent(at)
+        self._mlflow = Runs(uri, search.experiment)
+        self._epochs: dict[str, set[tuple[int, float]]] = {}  # on record, as `_mark` tells them apart, by run
+        found: dict[str, list[Run]] = {}
+        for run in self._mlflow.find(self._mine):
+            found.setdefault(run.tags.get(TRIAL_TAG, ""), []).append(run)
+        self._trials = {key: _only(runs) for key, runs in found.items() if key}
+        self._parent = _only(found[""]) if "" in found else self._create_parent(at)
+        # The process before may have died between creating a run and describing it.
+        params = {"name": search.name, "strategy": search.strategy, **search.settings}
+        self._parent.log(at, params=params)
+        for trial in self._trials.values():
+            trial.log(at, tags={PARENT_TAG: self._parent.id})
         self.page = self._show_leaderboard(uri)
-        self._trials = {
-            run.data.tags[TRIAL_TAG]: _Trial(run.info.run_id, _state(run), None)
-            for run in self._mlflow.find(PARENT_TAG, self._parent)
-        }
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The trials whose runs were written to, and "" if the parent was."""
+        runs = {"": self._parent, **self._trials}
+        return frozenset(key for key, run in runs.items() if run.changed)
+
+    def resume(self, at: int) -> None:
+        """The search is running."""
+        _reopen(self._parent, at)
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics, at: int) -> None:
-        self._epochs(self._open(config, at), [metrics], at)
+        """A trial that is running has finished an epoch."""
+        trial = self._run(config, at)
+        _reopen(trial, at)
+        self._fill(trial, [metrics], at)
 
     def end(self, result: TrialResult, at: int) -> None:
-        """Close a trial's run, first filling in epochs it lacks; nothing if it is closed already."""
-        known = self._trials.get(result.trial)
-        if known and known.state == result.state.value:
+        """Close a trial's run, first filling in epochs it lacks; nothing if that end is on record."""
+        trial = self._run(result.config, at - int(1000 * (result.ended - result.started)))
+        tags = {"state": result.state.value, ENDED_TAG: f"{result.ended:.3f}"}
+        if trial.status != "RUNNING" and tags.items() <= trial.tags.items():
             return
-        trial = self._open(result.config, at)
-        self._epochs(trial, result.epochs, at)
+        self._fill(trial, result.epochs, at)
         scores: dict[str, tuple[float, int]] = {"cost": (result.cost, 0)}
         if result.best:
             scores[BEST_VAL_F1] = (result.best.val_f1, result.best.epoch)
-        tags = {"state": result.state.value, "resource": result.resource, "reason": result.reason or ""}
-        self._mlflow.log(trial.run, at, metrics=scores, tags=tags)
-        self._mlflow.close(trial.run, _STATUS[result.state], at)
-        trial.state = result.state.value
+        tags |= {"resource": result.resource, "reason": result.reason or ""}
+        trial.log(at, metrics=scores, tags=tags)
+        trial.close(_STATUS[result.state], at)
+
+    def leave(self, config: TrialConfig, epochs: Iterable[EpochMetrics], at: int) -> None:
+        """A trial was cut off after these epochs."""
+        trial = self._run(config, at)
+        self._fill(trial, epochs, at)
+        _interrupted(trial, at)
 
     def finish(self, findings: Findings, at: int) -> None:
+        """The search has come to its end; trials that have not are closed as interrupted."""
+        self._close_trials(at)
         for key, test_f1 in findings.finalists.items():
             if key in self._trials:
-                self._mlflow.log(self._trials[key].run, at, metrics={TEST_F1: (test_f1, 0)})
+                self._trials[key].log(at, metrics={TEST_F1: (test_f1, 0)})
         metrics = {name: (value, 0) for name, value in findings.metrics.items()}
         state = State.COMPLETED if metrics else State.FAILED
-        self._mlflow.log(self._parent, at, metrics=metrics, tags=dict(findings.tags) | {"state": state.value})
-        for path in findings.artifacts:
-            picture = path.suffix.lower() in (".png", ".svg", ".jpg")
-            self._mlflow.keep(self._parent, path, "plots" if picture else None)
-        self._mlflow.close(self._parent, _STATUS[state], at)
+        self._parent.log(at, metrics=metrics, tags={**findings.tags, "state": state.value})
+        self._keep(findings.artifacts, at)
+        self._parent.close(_STATUS[state], at)
 
     def interrupt(self, at: int) -> None:
         """Mark the search and its unfinished trials as killed; a resumed search opens them again."""
-        running = [trial for trial in self._trials.values() if trial.state == RUNNING]
-        for run in [*(trial.run for trial in running), self._parent]:
-            self._mlflow.log(run, at, tags={"state": INTERRUPTED})
-            self._mlflow.close(run, "KILLED", at)
-        for trial in running:
-            trial.state = INTERRUPTED
+        self._close_trials(at)
+        _interrupted(self._parent, at)
 
-    def _find_parent(self, at: int) -> str | None:
-        found = self._mlflow.find(ID_TAG, self._id)
-        if not found:
-            return None
-        parent = str(found[0].info.run_id)
-        self._mlflow.reopen(parent)
-        self._mlflow.log(parent, at, tags={"state": RUNNING})
-        return parent
+    @property
+    def _mine(self) -> str:
+        return f"tags.`{ID_TAG}` = '{self._search.id}'"
 
-    def _create_parent(self, at: int) -> str:
-        search = self._search
-        tags = {
-            ID_TAG: self._id,
-            SEARCH_TAG: str(search.folder.absolute()),
-            **search.tags,
-            **self._shared_tags(),
-        }
-        parent = self._mlflow.create(search.name, tags, at)
-        params = {"name": search.name, "strategy": search.strategy, **search.settings}
-        self._mlflow.log(parent, at, params=params)
-        return parent
+    def _close_trials(self, at: int) -> None:
+        """Leave no trial open, not even one that was made behind our back (see `_only`)."""
+        for run in self._mlflow.find(f"{self._mine} and attributes.status = 'RUNNING'"):
+            key = run.tags.get(TRIAL_TAG, "")
+            known = self._trials.get(key) if key else self._parent
+            if known and known.id != run.id:
+                run.delete()
+            elif key:
+                _interrupted(known or run, at)
+
+    def _create_parent(self, at: int) -> Run:
+        folder = str(self._search.folder.absolute())
+        tags = {SEARCH_TAG: folder, **self._search.tags, **self._shared_tags()}
+        return self._mlflow.create(self._search.name, tags, at)
 
     def _show_leaderboard(self, uri: str) -> str:
-        key = self._id[:8]
+        key = self._search.id[:8]
         name, value = leaderboard_view(
-            key, f"tags.`{PARENT_TAG}` = '{self._parent}'", f"metrics.`{BEST_VAL_F1}`", _COLUMNS
+            key, f"tags.`{PARENT_TAG}` = '{self._parent.id}'", f"metrics.`{BEST_VAL_F1}`", _COLUMNS
         )
         self._mlflow.tag_experiment(name, value)
         return leaderboard_page(uri, self._mlflow.experiment, key)
 
     def _shared_tags(self) -> dict[str, str]:
         return {
+            ID_TAG: self._search.id,
             "state": RUNNING,
             "search_strategy": self._search.strategy,
             "dataset": self._search.dataset,
@@ -178,48 +162,72 @@ class Record:
             "mlflow.user": user(),
         }
 
-    def _open(self, config: TrialConfig, at: int) -> _Trial:
-        """The trial's run: created, or opened again where an earlier process left or ended it."""
+    def _run(self, config: TrialConfig, begun: int) -> Run:
+        """The trial's run, created if there is none."""
         trial = self._trials.get(config.key)
         if trial is None:
             tags = {
                 TRIAL_TAG: config.key,
-                PARENT_TAG: self._parent,
+                PARENT_TAG: self._parent.id,
                 "backbone": config.backbone,
                 "unfreeze": str(config.unfreeze),
-                "transfer_strategy": str(self._search.transfer(config)),
+                "transfer_strategy": str(config.transfer),
                 **self._shared_tags(),
             }
             name = f"{config.backbone} unfreeze={config.unfreeze} {config.key}"
-            trial = self._trials[config.key] = _Trial(self._mlflow.create(name, tags, at), RUNNING, set())
-            self._mlflow.log(trial.run, at, params=config.to_dict())
-        elif trial.state != RUNNING:
-            self._mlflow.reopen(trial.run)
-            self._mlflow.log(trial.run, at, tags={"state": RUNNING, "reason": ""})
-            if trial.state == State.FAILED:  # tried again: its epochs are trained anew
-                trial.epochs = set()
-            trial.state = RUNNING
-        if trial.epochs is None:
-            trial.epochs = self._mlflow.steps(trial.run, "seconds")
-            # The process before may have died between creating the run and describing it.
-            self._mlflow.log(trial.run, at, params=config.to_dict())
+            trial = self._trials[config.key] = self._mlflow.create(name, tags, begun)
+        trial.log(begun, params=config.to_dict())
         return trial
 
-    def _epochs(self, trial: _Trial, epochs: Iterable[EpochMetrics], at: int) -> None:
-        assert trial.epochs is not None  # _open asked
+    def _fill(self, trial: Run, epochs: Iterable[EpochMetrics], at: int) -> None:
+        """Write the epochs that MLflow lacks; one that was trained again only if it came out otherwise."""
+        if trial.id not in self._epochs:
+            self._epochs[trial.id] = trial.points(VAL_F1) | trial.points("seconds")
+        known = self._epochs[trial.id]
         for metrics in epochs:
-            if metrics.epoch in trial.epochs:
-                continue
-            values = {name: getattr(metrics, name) for name in _CURVES}
-            values |= dict(zip(self._classes, metrics.val_f1_per_class, strict=True))
-            curve = {name: (value, metrics.epoch) for name, value in values.items()}
-            self._mlflow.log(trial.run, at, metrics=curve)
-            trial.epochs.add(metrics.epoch)
+            if _mark(metrics) not in known:
+                values = dict(zip(self._classes, metrics.val_f1_per_class, strict=True))
+                values |= {name: getattr(metrics, name) for name in _CURVES}
+                trial.curves(at, metrics.epoch, values)
+                known.add(_mark(metrics))
+
+    def _keep(self, files: Sequence[Path], at: int) -> None:
+        contents = hashlib.sha256()
+        for file in files:
+            contents.update(hashlib.sha256(file.name.encode() + b"\0" + file.read_bytes()).digest())
+        if self._parent.tags.get(FILES_TAG) == contents.hexdigest():
+            return
+        for file in files:
+            picture = file.suffix.lower() in (".png", ".svg", ".jpg")
+            self._parent.keep(file, "plots" if picture else None)
+        self._parent.log(at, tags={FILES_TAG: contents.hexdigest()})
 
 
-def _state(run: Any) -> str:
-    # The tag is written before the status: one that MLflow has as running has not ended, whatever it says.
-    return RUNNING if run.info.status == "RUNNING" else str(run.data.tags.get("state", INTERRUPTED))
+def _mark(metrics: EpochMetrics) -> tuple[int, float]:
+    """What tells whether MLflow has the epoch. It takes no NaN."""
+    return metrics.epoch, metrics.val_f1 if math.isfinite(metrics.val_f1) else metrics.seconds
+
+
+def _only(runs: Sequence[Run]) -> Run:
+    """One of several runs that are the same trial's, or the search's; the others are deleted.
+
+    A server that hung does what it was asked once it wakes, though nobody waits for that any more and it
+    was asked again.
+    """
+    first, *others = sorted(runs, key=lambda run: (-len(run.metrics), run.id))
+    for other in others:
+        other.delete()
+    return first
+
+
+def _reopen(run: Run, at: int) -> None:
+    run.reopen()
+    run.log(at, tags={"state": RUNNING, "reason": ""})
+
+
+def _interrupted(run: Run, at: int) -> None:
+    run.log(at, tags={"state": INTERRUPTED})
+    run.close("KILLED", at)
 
 
 def metric_names(classes: Sequence[str]) -> tuple[str, ...]:
@@ -233,13 +241,3 @@ def metric_names(classes: Sequence[str]) -> tuple[str, ...]:
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)
-
-
-def _identity(folder: Path) -> str:
-    """The search's id, kept in its folder: a folder that was deleted and made again is a new search."""
-    file = folder / ID_FILE
-    known = file.read_text().strip() if file.exists() else ""
-    if not known:
-        known = uuid.uuid4().hex
-        file.write_text(known + "\n")
-    return known

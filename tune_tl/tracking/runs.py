@@ -23,6 +23,91 @@ _METRICS_A_BATCH = 1000  # MLflow's limit
 _LONGEST_TAG = 5000  # characters
 
 
+class Run:
+    """One run, and what MLflow has of it, which is not written again."""
+
+    def __init__(self, client: Any, run: Any) -> None:
+        self._client = client
+        self.id = str(run.info.run_id)
+        self.status = str(run.info.status)
+        self.tags: dict[str, str] = dict(run.data.tags)
+        self._params: dict[str, str] = dict(run.data.params)
+        self.metrics: dict[str, float] = dict(run.data.metrics)  # the latest value of each
+        self.changed = False  # by this process
+
+    def log(
+        self,
+        at: int,
+        *,
+        metrics: Mapping[str, tuple[float, int]] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what is new of `metrics`, name -> (value, step), and of `tags`.
+
+        A NaN is not a number to show or sort by: left out. A param is written once: MLflow lets none change.
+        """
+        points = {n: v for n, v in (metrics or {}).items() if self.metrics.get(n) != v[0]}
+        said = {n: str(v) for n, v in (params or {}).items() if n not in self._params}
+        kept = {n: v[:_LONGEST_TAG] for n, v in (tags or {}).items()}
+        kept = {n: v for n, v in kept.items() if self.tags.get(n, "") != v}
+        self._write(at, points, said, kept)
+
+    def curves(self, at: int, step: int, values: Mapping[str, float]) -> None:
+        """Write a point a metric, those named last at last; a NaN is left out."""
+        self._write(at, {name: (value, step) for name, value in values.items()}, {}, {})
+
+    def points(self, metric: str) -> set[tuple[int, float]]:
+        """Step and value of every point that MLflow has of a metric."""
+        return {(point.step, point.value) for point in self._client.get_metric_history(self.id, metric)}
+
+    def reopen(self) -> None:
+        if self.status != "RUNNING":
+            self._client.update_run(self.id, status="RUNNING")
+            self.status, self.changed = "RUNNING", True
+
+    def close(self, status: str, at: int) -> None:
+        """Set `status`: FINISHED, FAILED or KILLED."""
+        if self.status != status:
+            self._client.set_terminated(self.id, status, end_time=at)
+            self.status, self.changed = status, True
+
+    def keep(self, file: Path, folder: str | None = None) -> None:
+        """Store a file among the run's artifacts."""
+        self._client.log_artifact(self.id, str(file), folder)
+        self.changed = True
+
+    def delete(self) -> None:
+        """Put it where MLflow's pages show it no more; a person can bring it back."""
+        self._client.delete_run(self.id)
+
+    def _write(
+        self,
+        at: int,
+        metrics: Mapping[str, tuple[float, int]],
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        finite = {name: point for name, point in metrics.items() if math.isfinite(point[0])}
+        if not (finite or params or tags):
+            return
+        points = [Metric(name, float(value), at, step) for name, (value, step) in finite.items()]
+        self._client.log_batch(
+            self.id,
+            points[:_METRICS_A_BATCH],
+            [Param(name, value) for name, value in params.items()],
+            [RunTag(name, value) for name, value in tags.items()],
+        )
+        for start in range(_METRICS_A_BATCH, len(points), _METRICS_A_BATCH):
+            self._client.log_batch(self.id, points[start : start + _METRICS_A_BATCH])
+        self.metrics |= {name: value for name, (value, _) in finite.items()}
+        self._params |= params
+        self.tags |= tags
+        self.changed = True
+
+
 class Runs:
     """The runs of one experiment, which is created if it is not there."""
 
@@ -30,70 +115,28 @@ class Runs:
         import mlflow
 
         with _only_one_creator(uri):
-            self.client = mlflow.MlflowClient(tracking_uri=uri)
-            self.experiment = _experiment(self.client, experiment, uri)
+            self._client = mlflow.MlflowClient(tracking_uri=uri)
+            self.experiment = _experiment(self._client, experiment, uri)
 
-    def create(self, name: str, tags: Mapping[str, str], at: int) -> str:
-        run = self.client.create_run(self.experiment, start_time=at, tags=dict(tags), run_name=name)
-        return str(run.info.run_id)
+    def create(self, name: str, tags: Mapping[str, str], at: int) -> Run:
+        run = self._client.create_run(self.experiment, start_time=at, tags=dict(tags), run_name=name)
+        created = Run(self._client, run)
+        created.changed = True
+        return created
 
-    def find(self, tag: str, value: str) -> list[Any]:
-        found: list[Any] = []
+    def find(self, query: str) -> list[Run]:
+        """Every run that MLflow's filter `query` selects."""
+        found: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs(
-                [self.experiment], f"tags.`{tag}` = '{value}'", max_results=1000, page_token=token
-            )
-            found += page
+            page = self._client.search_runs([self.experiment], query, max_results=1000, page_token=token)
+            found += [Run(self._client, run) for run in page]
             token = page.token
             if not token:
                 return found
 
-    def steps(self, run_id: str, metric: str) -> set[int]:
-        return {point.step for point in self.client.get_metric_history(run_id, metric)}
-
-    def log(
-        self,
-        run_id: str,
-        at: int,
-        *,
-        metrics: Mapping[str, tuple[float, int]] | None = None,
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write `metrics`, name -> (value, step). A NaN is not a number to show or sort by: left out."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        points = [
-            Metric(name, float(value), at, step)
-            for name, (value, step) in (metrics or {}).items()
-            if math.isfinite(value)
-        ]
-        self.client.log_batch(
-            run_id,
-            points[:_METRICS_A_BATCH],
-            [Param(name, str(value)) for name, value in (params or {}).items()],
-            [RunTag(name, value[:_LONGEST_TAG]) for name, value in (tags or {}).items()],
-        )
-        for start in range(_METRICS_A_BATCH, len(points), _METRICS_A_BATCH):
-            self.client.log_batch(run_id, points[start : start + _METRICS_A_BATCH])
-
     def tag_experiment(self, name: str, value: str) -> None:
-        self.client.set_experiment_tag(self.experiment, name, value)
-
-    def reopen(self, run_id: str) -> None:
-        self.client.update_run(run_id, status="RUNNING")
-
-    def close(self, run_id: str, status: str, at: int) -> None:
-        """Set `status`: FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run_id, status, end_time=at)
-
-    def keep(self, run_id: str, path: Path, folder: str | None = None) -> None:
-        """Store a file, or a folder with all that is in it, among the run's artifacts."""
-        if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), folder or path.name)
-        else:
-            self.client.log_artifact(run_id, str(path), folder)
+        self._client.set_experiment_tag(self.experiment, name, value)
 
 
 def _experiment(client: Any, name: str, uri: str) -> str:

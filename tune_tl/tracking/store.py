@@ -17,7 +17,6 @@ REQUEST_SECONDS = 5  # the longest that one request may hang, and so about the l
 # one short try at a time is enough. The rest keeps MLflow off the network and off the terminal, where
 # the live display is.
 _QUIET = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -29,9 +28,9 @@ _QUIET = {
 _SCHEMES = {"sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc"}
 
 
-def quiet_mlflow() -> None:
+def quiet_mlflow(request_seconds: int = REQUEST_SECONDS) -> None:
     """Set MLflow's environment variables where the user has not; call it before MLflow is imported."""
-    for name, value in _QUIET.items():
+    for name, value in {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(request_seconds)}.items():
         os.environ.setdefault(name, value)
 
 
@@ -56,6 +55,19 @@ def tracking_uri(argument: str | None = None) -> str:
     return given
 
 
+def same_store(recorded: str | None, asked: str | None) -> str:
+    """The absolute URI to go on with for a search whose record names the store `recorded`.
+
+    What is asked for goes first, as an option or in the environment. Raises BadInput as `tracking_uri`,
+    and if the store's password is needed, which no record has.
+    """
+    if asked or os.environ.get("MLFLOW_TRACKING_URI") or not recorded:
+        return tracking_uri(asked)
+    if "***" in recorded:
+        raise BadInput(f"the search is tracked at {recorded}: its password is not kept; give --tracking-uri")
+    return tracking_uri(recorded)
+
+
 def how_to_open(uri: str) -> str:
     """What shows the store to a person: a command for a database, the address of a server."""
     if _scheme(uri) in ("http", "https"):
@@ -69,7 +81,13 @@ def how_to_open(uri: str) -> str:
 
 def redacted(text: str) -> str:
     """`text` without the user names and passwords of the URIs in it."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    text = re.sub(r"(://)([^/@\s:]*:[^@\s]*|[^/@\s]+)@", r"\1***@", text)
+    return re.sub(r"([?&](password|token)=)[^&\s]+", r"\1***", text)
+
+
+def shown(uri: str) -> str:
+    """What a person is told of where a store is."""
+    return redacted(str(sqlite_file(uri) or uri))
 
 
 def sqlite_file(uri: str) -> Path | None:

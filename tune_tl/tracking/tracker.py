@@ -1,8 +1,9 @@
 """The search's record in MLflow, written behind its back: no caller ever waits for MLflow.
 
 The driver puts events in a queue; one background thread writes them. When MLflow fails, the thread says
-so once in `problem`, waits and tries the same event again, so a server that comes back catches up. What
-was never written is in the ledger, and `end` brings it up to date when a search is resumed.
+so once, waits and tries the same event again, so a server that comes back catches up. A database that is
+damaged is left alone from then on. What was never written is in the ledger: a resumed search brings it,
+and `tune_tl.sync` does at any time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import time
 from collections.abc import Callable
 
 from tune_tl.experiment import EpochMetrics, Observer, TrialConfig, TrialResult
-from tune_tl.tracking.record import Findings, Record, Search
-from tune_tl.tracking.store import quiet_mlflow, redacted, sqlite_file, tracking_uri
+from tune_tl.tracking import health
+from tune_tl.tracking.description import Findings, Search
+from tune_tl.tracking.record import Record
+from tune_tl.tracking.store import quiet_mlflow, shown, tracking_uri
 
 __all__ = ["Findings", "Search", "Tracker", "tracking_uri"]
 
-EXPERIMENT = "tune_tl"
 FIRST_PAUSE = 1.0  # seconds before a failed event is tried again; doubles up to the longest
 LONGEST_PAUSE = 30.0
 CLOSE_SECONDS = 10.0
@@ -29,29 +31,39 @@ Event = Callable[[Record], None]
 class Tracker(Observer):
     """Writes one search to MLflow. No method raises for what MLflow does, and none but `close` waits.
 
-    `experiment` is MLflow's, a shelf for searches; it is created if it is not there.
+    `say` is told, in the tracker's thread, one line when MLflow fails and one when it is back.
     """
 
-    def __init__(self, uri: str, experiment: str = EXPERIMENT) -> None:
+    def __init__(self, uri: str, say: Callable[[str], None] = lambda line: None) -> None:
         quiet_mlflow()
         self._uri = uri
-        self._where = redacted(str(sqlite_file(uri) or uri))
-        self._experiment = experiment
+        self._where = f"MLflow at {shown(uri)}"
+        self._tell = say
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._finished = False
+        self._ended = self._written = 0  # trials; those whose end MLflow has
         self.page: str | None = None  # the leaderboard's address in MLflow's pages, once it is there
         self._unwritten: str | None = None  # why events wait; None once they are written
+        self._told = False  # that events wait
         self._refused: str | None = None  # why MLflow will never take an event; the last one that it refused
 
     @property
     def problem(self) -> str | None:
         """One line about what is not in MLflow, and why; None while all is well."""
-        return self._unwritten or self._refused
+        why = self._unwritten or self._refused
+        if why is None:
+            return None
+        lacks = self._ended - self._written
+        missing = f"it lacks {lacks} of {self._ended} trials, " if lacks else ""
+        return f"{why}; {missing}the ledger has everything"
 
     def start(self, search: Search) -> None:
-        """Begin or, where the search's folder is known to MLflow, continue its record."""
+        """Begin or, where MLflow knows the search's id, continue its record.
+
+        Within five seconds it is known whether MLflow can be reached.
+        """
         self._thread = threading.Thread(
             target=self._write, args=(search, _now()), name="mlflow-tracker", daemon=True
         )
@@ -72,7 +84,13 @@ class Tracker(Observer):
         Harmless for a trial that is on record: a resumed search passes all of its ledger.
         """
         at = _now()
-        self._events.put(lambda record: record.end(result, at))
+        self._ended += 1
+
+        def event(record: Record) -> None:
+            record.end(result, at)
+            self._written += 1
+
+        self._events.put(event)
 
     def finish(self, findings: Findings) -> None:
         at = _now()
@@ -90,51 +108,61 @@ class Tracker(Observer):
         self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive() and not self._unwritten:
-            self._unwritten = self._line("is too slow", f"more than {timeout:g} s for what was left")
+            self._unwritten = f"{self._where} is too slow: more than {timeout:g} s for what was left"
+        if not self._finished and self._unwritten and not self._told:
+            self._tell(str(self.problem))
 
     def _write(self, search: Search, at: int) -> None:
         record: Record | None = None
         pause = FIRST_PAUSE
-        event = self._events.get()
+        event: Event | None = _look
         while event is not None:
             try:
-                record = record or Record(self._uri, self._experiment, search, at)
-                self.page = record.page
-                event(record)
+                if record is None:
+                    health.check(self._uri)
+                if event is not _look:
+                    record = record or self._record(search, at)
+                    event(record)
             except Exception as error:
-                if record and _is_refusal(error):
-                    self._refused = self._line("refused a record", _reason(error))
-                else:
-                    self._unwritten = self._line("does not answer", _reason(error))
+                if why := health.unfit(error):
+                    way_out = f"move it away and run {search.sync_command}, or give that a --tracking-uri"
+                    self._wait(f"is left alone: {why}; {way_out}")
+                    return
+                if record is None or not health.is_refusal(error):
+                    self._wait(f"does not answer: {health.reason(error)}")
                     if self._closing.is_set():
                         return
                     self._closing.wait(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     record = None  # what was written before the failure is looked up, not written again
                     continue
-            self._unwritten = None
+                self._refused = f"{self._where} refused a record: {health.reason(error)}"
+            self._go_on()
             pause = FIRST_PAUSE
             event = self._events.get()
 
-    def _line(self, what: str, why: str) -> str:
-        return f"MLflow at {self._where} {what}: {why}; the ledger has everything"
+    def _record(self, search: Search, at: int) -> Record:
+        record = Record(self._uri, search, at)
+        record.resume(at)
+        self.page = record.page
+        return record
+
+    def _wait(self, why: str) -> None:
+        self._unwritten = f"{self._where} {why}"
+        if not self._told and not self._closing.is_set():
+            self._told = True
+            self._tell(str(self.problem))
+
+    def _go_on(self) -> None:
+        self._unwritten = None
+        if self._told:
+            self._told = False
+            self._tell(f"{self._where} answers again and is brought up to date")
+
+
+def _look(record: Record) -> None:
+    """The first event: to see whether MLflow is there at all, and no more."""
 
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether asking again cannot help."""
-    code = getattr(error, "error_code", None)  # of an MlflowException
-    if code is not None:
-        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-    return isinstance(error, TypeError | ValueError | LookupError | AssertionError | FileNotFoundError)
-
-
-def _reason(error: BaseException) -> str:
-    """The first words of the error that started the others: MLflow wraps a refused connection in five."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    text = str(error).strip() or type(error).__name__
-    return redacted(text.splitlines()[0])[:160]

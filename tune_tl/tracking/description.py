@@ -1,0 +1,85 @@
+"""What MLflow is told about a search as a whole: derived from the JSON files in its folder alone, so that
+`tune_tl.sync` says later what the search itself would have said.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tune_tl.experiment import TEST_F1, VAL_F1
+
+EXPERIMENT = "tune_tl"
+_SETTINGS = ("seed", "trials", "budget_s", "epochs")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is said once about a search.
+
+    `settings` become the parent's params (seed, budget, trials, ...), `tags` its tags. `experiment` is
+    MLflow's, a shelf for searches; it is created if it is not there.
+    """
+
+    id: str  # what its runs are found by
+    name: str
+    folder: Path  # runs/<name>, for people
+    strategy: str
+    dataset: str
+    data_source: str  # local, download or sample
+    classes: tuple[str, ...]  # in the dataset's class order
+    settings: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    experiment: str = EXPERIMENT
+
+    @classmethod
+    def of(cls, folder: Path, facts: Mapping[str, Any]) -> Search:
+        """`facts` are what search.json says. Raises KeyError, TypeError, AttributeError if it is damaged."""
+        dataset = facts["dataset"]
+        tags = {f"version.{package}": version for package, version in facts["versions"].items()}
+        tags["dataset_fingerprint"] = dataset["fingerprint"]
+        if facts["left_out"]:
+            tags["left_out"] = ", ".join(facts["left_out"])
+        return cls(
+            id=facts["id"],
+            name=facts["name"],
+            folder=folder,
+            strategy=facts["strategy"],
+            dataset=dataset["name"],
+            data_source=dataset["source"],
+            classes=tuple(facts["class_names"]),
+            settings={name: facts[name] for name in _SETTINGS if facts[name] is not None},
+            tags=tags,
+            experiment=facts["space"],
+        )
+
+    @property
+    def sync_command(self) -> str:
+        """The command line that brings MLflow up to date."""
+        output = self.folder.absolute().parent
+        where = [] if output == Path.cwd() / "runs" else ["--output", str(output)]
+        return shlex.join(["python", "-m", "tune_tl.sync", self.folder.name, *where])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a search ends with."""
+
+    metrics: Mapping[str, float]  # of the champion: val_f1, test_f1, ...; none if no trial finished
+    tags: Mapping[str, str] = field(default_factory=dict)  # champion, ...
+    finalists: Mapping[str, float] = field(default_factory=dict)  # trial -> test_f1
+    artifacts: Sequence[Path] = ()  # files; pictures go to plots/
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any], artifacts: Sequence[Path]) -> Findings:
+        """`result` is what result.json says. Raises as `Search.of`."""
+        finalists = {trial: score["f1"] for trial, score in result["test_scores"].items()}
+        if not result["champion"]:
+            return cls({}, artifacts=artifacts)
+        low, high = result[f"{TEST_F1}_ci"]
+        metrics = {name: result[name] for name in (VAL_F1, TEST_F1)}
+        metrics |= {f"{TEST_F1}_low": low, f"{TEST_F1}_high": high}
+        return cls(metrics, {"champion": result["champion"]}, finalists, artifacts)
