@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
+from tune_tl.experiment import BadInput, Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
 
 LINE_EVERY_S = 20.0  # off a terminal: a line at most this often
 BEST_EVERY_S = 2.0  # and for a new best, once the last line is this old
@@ -130,6 +131,20 @@ class Display(Observer):
         shares = [self._clock() / self._ends] if self._ends else []
         shares += [self._done / experiment.trials] if experiment.trials else []
         return ProgressBar(total=1.0, completed=min(1.0, max(shares, default=0.0)), width=60)
+
+
+@contextlib.contextmanager
+def going_on(console: Console, command: str) -> Iterator[None]:
+    """Whatever cuts a search off, say what to type to go on."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except BaseException as error:
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+        console.print(f"{what}; every finished epoch is kept. Go on with:", style="bold")
+        console.print(command, soft_wrap=True, markup=False)
+        raise
 
 
 def _duration(seconds: float) -> str:

@@ -24,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: a disk is full ({error}); make room", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         return 143 if "SIGTERM" in interrupt.args else 130
 
@@ -33,7 +38,7 @@ def search(given: Options, start: float) -> int:
     from rich.console import Console
 
     from tune_tl import ledger, preflight, run_folder
-    from tune_tl.display import Display
+    from tune_tl.display import Display, going_on
     from tune_tl.tuning import orphans
     from tune_tl.tuning.cluster import Cluster
 
@@ -62,22 +67,12 @@ def search(given: Options, start: float) -> int:
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
         record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock, console))
+        held.enter_context(going_on(console, given.resume_command(experiment.name)))
         display = held.enter_context(Display(experiment, console, clock, ends, past.ended))
         observers = [*record.observers, display]
-        try:
-            tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
-            display.close()
-            return record.conclude(console)
-        except BadInput:
-            raise
-        except BaseException as error:
-            display.close()
-            what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
-            console.print(f"{what}; every finished epoch is kept. Go on with:", style="bold")
-            console.print(given.resume_command(experiment.name), soft_wrap=True, markup=False)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BadInput(f"no room to write in {experiment.folder} ({error}); make some") from None
-            raise
+        tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
+        display.close()
+        return record.conclude(console)
 
 
 def _terminated(*_: object) -> NoReturn:
