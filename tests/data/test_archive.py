@@ -61,6 +61,9 @@ HOSTILE: dict[str, Member] = {
     "escape": ("set/\x1b[2Ja.jpg", b"x"),
     "nothing": (".", b"x"),
     "too-long": ("a" * 300 + ".jpg", b"x"),
+    "deep": ("a/" * 51 + "x.jpg", b"x"),
+    "deeper-than-python": ("a/" * 1900 + "x.jpg", b"x"),
+    "deeper-than-paths": ("a/" * 10_000 + "x.jpg", b"x"),
     "link": (special("set/link", stat.S_IFLNK), b"/etc/passwd"),
     "link-in-litter": (special("__MACOSX/link", stat.S_IFLNK), b"/etc/passwd"),
     "device": (special("set/null", stat.S_IFCHR), b""),
@@ -82,6 +85,46 @@ def test_a_hostile_member_refuses_the_whole_archive(tmp_path: Path, member: Memb
         unpack_zip(archive, tmp_path / "inner" / "out")
     assert list((tmp_path / "inner").iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "inner"}
+
+
+def test_names_that_differ_in_case_or_accents_are_two_files(tmp_path: Path) -> None:
+    names = ("A.jpg", "a.jpg", "\u00e9.jpg", "e\u0301.jpg")
+    unpack_zip(made(tmp_path / "a.zip", *((name, name.encode()) for name in names)), tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {n: n for n in names}
+
+
+def test_a_file_behind_a_link_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = special("set/link", stat.S_IFLNK)
+    archive = made(tmp_path / "a.zip", (link, bytes(tmp_path / "elsewhere")), ("set/link/evil.jpg", b"x"))
+    with pytest.raises(BadArchive, match="is a link"):
+        unpack_zip(archive, tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "instead"),
+    [("a.b", b"a\0b"), ("\u00e9", b"\xff\xfe"), ("\u2020", b"\xed\xa0\x80")],
+    ids=["nul", "no-utf8", "surrogate"],
+)
+def test_a_name_that_zipfile_itself_would_not_write_is_refused(
+    tmp_path: Path, stored: str, instead: bytes
+) -> None:
+    archive = made(tmp_path / "a.zip", (f"{stored}.jpg", b"x"))
+    archive.write_bytes(archive.read_bytes().replace(stored.encode(), instead))
+    with pytest.raises(BadArchive, match=r"^a\.zip "):
+        unpack_zip(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_more_members_than_anyone_has_images_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_tl.data.archive.MAX_MEMBERS", 100)
+    archive = made(tmp_path / "a.zip", *((f"{n}.jpg", b"") for n in range(101)))
+    with pytest.raises(BadArchive, match="holds 101 members, more than 100"):
+        unpack_zip(archive, tmp_path / "out")
+    unpack_zip(made(tmp_path / "b.zip", *((f"{n}.jpg", b"") for n in range(100))), tmp_path / "out")
 
 
 def patched(path: Path, where: int, value: bytes) -> Path:
@@ -107,6 +150,22 @@ def test_a_member_that_hides_its_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadArchive, match="damaged"):
         unpack_zip(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_member_of_more_bytes_than_there_are_is_refused(tmp_path: Path) -> None:
+    """2**63, as only the 64-bit extension of the format can say it."""
+    archive = made(tmp_path / "a.zip", ("1.jpg", b"one"))
+    content = bytearray(archive.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    wide = struct.pack("<HHQQ", 1, 16, 2**63, 2**63)
+    struct.pack_into("<II", content, entry + 20, 2**32 - 1, 2**32 - 1)  # packed and unpacked: look there
+    struct.pack_into("<H", content, entry + 30, len(wide))
+    content[entry + 46 + len("1.jpg") : entry + 46 + len("1.jpg")] = wide
+    end = content.index(b"PK\x05\x06")
+    struct.pack_into("<I", content, end + 12, end - entry)
+    archive.write_bytes(content)
+    with pytest.raises(BadArchive, match=r"would unpack to 9,223,372,036,854,775,808 bytes"):
+        unpack_zip(archive, tmp_path / "out")
 
 
 def test_a_member_that_is_shorter_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tune_tl.data.download import BadArchive, NoSpace, require_room
 MAX_RATIO = 100  # photographs hardly shrink; deflate reaches 1000 on zeros
 ALWAYS_ALLOWED = 16 << 20  # bytes an archive may unpack to whatever its ratio
 MAX_MEMBERS = 1_000_000
+MAX_DEPTH = 50  # folders in folders; a thousand are more than Python walks through
 CHUNK = 1 << 16
 
 _JUNK = re.compile(r"__MACOSX|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*", re.IGNORECASE)
@@ -71,10 +72,11 @@ def _refuse_hostile(member: zipfile.ZipInfo, archive: Path) -> None:
         not name.strip("/.")
         or name.startswith("/")
         or ".." in name.split("/")
+        or name.count("/") > MAX_DEPTH
         # A backslash separates and a colon names a drive or a stream on Windows.
         or any(character in "\\:" or ord(character) < 32 for character in name)
     ):
-        raise BadArchive(f"{archive.name} holds a member with the unsafe name {name!r}")
+        raise BadArchive(f"{archive.name} holds a member with the unsafe name {name[:100]!r}")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise BadArchive(f"{archive.name} holds {name!r}, which is a link or a device, no plain file")
