@@ -48,7 +48,7 @@ class Network(nn.Module):
 
     def trained_state(self) -> dict[str, Tensor]:
         """The tensors that training changes; the prefix is the published weights and stays out."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("prefix.")}
+        return {**self.suffix.state_dict(prefix="suffix."), **self.head.state_dict(prefix="head.")}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `trained_state` gave. Raises ValueError, changing nothing, if it does not fit."""
