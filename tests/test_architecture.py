@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # What the search's door is made of.
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
     "display": frozenset({"experiment"}),
-    "run_folder": frozenset({"durable", "experiment", "ledger", "preflight", "results"}),
+    "resuming": frozenset({"experiment", "ledger", "data", "preflight", "results"}),
+    "run_folder": frozenset({"durable", "experiment", "ledger", "data", "preflight", "results", "resuming"}),
     "record": frozenset(
         {"durable", "experiment", "ledger", "preflight", "results", "run_folder", "tracking", "training"}
     ),

@@ -114,6 +114,26 @@ def test_nothing_to_resume_is_said(output: Path) -> None:
     message = refused(output, None, resume=True)
     assert "'garbage'" in message
     assert str(output) in message
+    assert "damaged" not in message
+    lost = search(output, "y") / SEARCH_FILE
+    lost.write_text("{")
+    assert f"({lost} is missing or damaged)" in refused(output, None, resume=True)
+
+
+def test_a_folder_that_is_no_search_is_not_taken_for_one(output: Path) -> None:
+    (output / "garbage").mkdir(parents=True)
+    (output / "garbage" / "thesis.txt").write_text("")
+    (output / "garbage-2").write_text("")
+    assert name_for(output, None, "garbage", resume=False) == "garbage-3"
+    assert str(output / "garbage-2") in refused(output, "garbage-2")
+
+
+def test_a_name_is_free_again_where_nothing_was_begun(output: Path) -> None:
+    """A process that was refused, or ended, before it wrote down what it searches."""
+    for _ in range(2):
+        assert name_for(output, "x", "garbage", resume=False) == "x"
+        with claimed(output / "x", fresh=True):
+            pass
 
 
 def test_a_misspelt_name_to_resume_is_answered_with_the_right_one(output: Path) -> None:
@@ -172,6 +192,74 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         assert str(output / "x") in str(error.value)
 
 
+def test_a_new_search_does_not_take_a_folder_that_was_filled_meanwhile(output: Path) -> None:
+    name_for(output, "x", "garbage", resume=False)
+    search(output, "x")  # by another process, which has ended
+    with pytest.raises(BadInput, match=r"runs/x exists already.*--resume"), claimed(output / "x", fresh=True):
+        pass
+    with claimed(output / "x"):
+        pass
+
+
+START = """
+import sys
+from pathlib import Path
+from test_run_folder import pictures, ready
+from tune_tl.experiment import BadInput, Experiment
+from tune_tl.run_folder import begin, claimed, name_for
+
+output, held = Path(sys.argv[1]), sys.argv[2] == "held"
+prepared = ready(output.parent / "pictures")
+try:
+    name = name_for(output, "x", "garbage", resume=False)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    made = Experiment(name, trials=3, budget_s=None, strategy="tpe", seed=1, output=output)
+    with claimed(made.folder, fresh=True):
+        begin(made, prepared)
+        print("mine", flush=True)
+        if held:
+            sys.stdin.readline()
+except BadInput as error:
+    print(error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["held", "done at once"])
+def test_of_many_processes_that_start_under_one_name_exactly_one_gets_it(output: Path, how: str) -> None:
+    pictures(output.parent / "pictures")
+    command = [sys.executable, "-c", START, str(output), how]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    starting = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(8)
+    ]
+    for process in starting:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in starting:  # all have found the name free
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.stdout.readline() for process in starting if process.stdout]
+    for process in starting:
+        process.communicate()
+    assert said.count("mine\n") == 1, said
+    for line in said:
+        assert line == "mine\n" or ("another process" in line or "exists already" in line)
+        assert line == "mine\n" or (str(output / "x") in line and "--name" in line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_refused(output: Path) -> None:
+    folder = search(output, "x")
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(BadInput) as error, claimed(folder):
+        pass
+    for word in (str(folder), "12345", "chown", "--name", "--output"):
+        assert word in str(error.value)
+    assert [path.name for path in folder.iterdir()] == [SEARCH_FILE]  # untouched
+
+
 def pictures(root: Path, tag: str = "") -> Path:
     for label in ("cat", "dog"):
         (root / label).mkdir(parents=True)
@@ -200,7 +288,7 @@ def test_what_is_searched_is_written_down(tmp_path: Path, output: Path) -> None:
     assert facts["left_out"] == {"vgg16": "no network"}
     assert {"python", "torch", "ray", "optuna", "mlflow"} <= facts["versions"].keys()
     assert sorted(path.name for path in mine.folder.iterdir()) == [
-        "ledger.jsonl", SEARCH_FILE, "trials.jsonl",
+        "images.json", "ledger.jsonl", SEARCH_FILE, "trials.jsonl",
     ]  # fmt: skip  # no half-written file
 
 

@@ -96,6 +96,7 @@ class Past:
     ended: tuple[TrialResult, ...] = ()  # for good
     # To be gone on with before anything new, with the epochs that count.
     cut_off: Mapping[TrialConfig, tuple[EpochMetrics, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a person should know before the search goes on, a line each
 
 
 def read(folder: Path) -> list[TrialResult]:
@@ -214,9 +215,14 @@ def _parsed(path: Path, read: Callable[[dict[str, Any]], _Line]) -> Iterator[_Li
             continue
         body, _, crc = line.rpartition(_CRC)
         try:
-            if body and int(crc[:8], 16) != zlib.crc32(body + b"}"):
+            if body and crc != b'%08x"}' % zlib.crc32(body + b"}"):
                 raise ValueError("its checksum is another")
-            row = read(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BadInput(f"{path}:{number}: not a line of a ledger ({error!r})") from None
+            values = json.loads(line)
+            if not body and "n" in values:
+                raise ValueError("its checksum is gone")
+            row = read(values)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise BadInput(
+                f"{path}:{number}: not a line of a ledger ({error!r}); restore the file from a copy of it"
+            ) from None
         yield row

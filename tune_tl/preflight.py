@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +17,17 @@ from tune_tl.data.catalog import cache_dir, published_split, resolve, sample_ban
 from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
 from tune_tl.data.layout import is_text
-from tune_tl.experiment import BadInput
+from tune_tl.experiment import BadInput, Experiment, Transfer
 from tune_tl.space import Space
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
+from tune_tl.training.checkpoint import KEPT
 from tune_tl.training.weights import Pretrained
 
 if TYPE_CHECKING:
     from tune_tl.data.store import Images
 
+REPORTS = 100_000_000  # bytes for all that a search writes beside weights
 SHOWN = 10  # unreadable images listed by name
 # How a file of each suffix that `scan` takes begins: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM.
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II", b"MM", b"P")
@@ -166,6 +169,24 @@ def check(
 
     stores = tuple(open_images(dataset, size) for size in sorted(sizes))
     return Ready(space.with_backbones(pretrained), dataset, pretrained, missing, stores)
+
+
+def room_note(experiment: Experiment, pretrained: Mapping[str, Pretrained]) -> str | None:
+    """A line where the disk has less free than the search may come to need: if it trains networks whole."""
+    folder = experiment.folder
+    largest = max((found.weights.stat().st_size for found in pretrained.values()), default=0)
+    running = max(1, int((os.cpu_count() or 1) / (experiment.cpus_per_trial or 1)))
+    # A finalist keeps its weights. A trial that runs has besides them its states, one of them in the
+    # making: weights, and AdamW's two moments of each.
+    copies = len(Transfer) + running * (1 + 3 * (KEPT + 1))
+    need = largest * copies + REPORTS
+    free = shutil.disk_usage(folder).free
+    if free >= need:
+        return None
+    return (
+        f"{folder} may come to need {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free on its disk; "
+        "make room, or give --output a folder on another one"
+    )
 
 
 def _sound(dataset: Dataset, pretrained: Iterable[Pretrained]) -> bool:

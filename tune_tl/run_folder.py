@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -14,15 +15,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tune_tl import ledger
+from tune_tl import ledger, resuming
+from tune_tl.data import manifest
+from tune_tl.data.download import sha256_of
+from tune_tl.data.layout import is_text
 from tune_tl.durable import write_json
 from tune_tl.experiment import BadInput, Experiment, Observer, TrialResult
 from tune_tl.ledger import Past
-from tune_tl.preflight import Ready
+from tune_tl.preflight import Ready, room_note
 from tune_tl.results import runs
 from tune_tl.results.ranking import finalists
-from tune_tl.results.runs import SEARCH_FILE
+from tune_tl.results.runs import RESULT_FILE, SEARCH_FILE
 
+LOCK = ".lock"
 PACKAGES = ("tune-tl", "torch", "torchvision", "timm", "ray", "optuna", "mlflow", "scikit-learn", "pandas")
 
 
@@ -34,7 +39,12 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
     """
     if wanted is not None and (not re.fullmatch(r"\w[\w. -]{0,99}", wanted) or len(wanted.encode()) > 200):
         raise BadInput(f"--name {wanted!r} is no plain name; use up to 100 letters, digits, '.', '-' and '_'")
-    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not is_text(str(output.absolute())):
+        raise BadInput(f"--output {str(output)!r} has a name that is no text; give another folder")
+    try:
+        place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise BadInput(f"--output {str(output)!r} cannot be used ({error.strerror}); give another") from None
     if not os.access(place, os.W_OK):
         raise BadInput(f"--output {str(output)!r} cannot be written; give another folder")
     if resume:
@@ -42,34 +52,62 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
             return runs.find(output, wanted).name
         mine = [n for n in runs.names(output) if _space_of(output / n) == space]
         if not mine:
-            raise BadInput(f"nothing to resume: no search of {space!r} in {output}/; run it without --resume")
+            lost = [n for n in runs.names(output) if _space_of(output / n) is None]
+            hint = f" ({output / lost[0] / SEARCH_FILE} is missing or damaged)" if lost else ""
+            raise BadInput(
+                f"nothing to resume: no search of {space!r} in {output}/{hint}; run it without --resume"
+            )
         return mine[0]
     # As --name takes it, so that the search can be resumed under it.
     base = re.sub(r"[^\w.-]", "_", space)[:50].lstrip(".-") or "search"
     name = wanted or next(
-        n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not (output / n).exists()
+        n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not _taken(output / n)
     )
-    if (output / name).exists():
-        raise BadInput(f"{output / name} exists already; give another --name, or --resume to go on with it")
+    if _taken(output / name):
+        raise _exists(output / name)
     return name
 
 
+def _taken(folder: Path) -> bool:
+    """Whether anything is there but the lock of a process that came no further."""
+    try:
+        return any(path.name != LOCK for path in folder.iterdir())
+    except OSError:
+        return folder.exists()
+
+
+def _exists(folder: Path) -> BadInput:
+    return BadInput(f"{folder} exists already; give another --name, or --resume to go on with it")
+
+
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold `folder`, made if need be, for this process alone. Raises BadInput if it cannot be had."""
+def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
+    """Hold `folder`, made if need be, for this process alone; a `fresh` one for a search that is new.
+
+    Raises BadInput if it cannot be had.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if (owner := folder.stat().st_uid) != os.geteuid():
+            raise BadInput(
+                f"{folder} belongs to another user (number {owner}, you are {os.geteuid()}); have it made "
+                "yours with chown, or give another --name or --output"
+            )
         lock.acquire()
     except Timeout:
-        raise BadInput(f"another process is running the search in {folder}; wait for it or stop it") from None
+        raise BadInput(
+            f"another process is running the search in {folder}; wait for it, stop it, or give another --name"
+        ) from None
     except OSError as error:
         raise BadInput(
             f"{folder} cannot be written ({error.strerror}); give --output another folder"
         ) from None
     try:
+        if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
+            raise _exists(folder)
         yield
     finally:
         lock.release()
@@ -83,7 +121,30 @@ def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -
     """
     folder = experiment.folder
     path = folder / SEARCH_FILE
-    facts = {
+    facts = _facts(experiment, ready)
+    notes: list[str] = []
+    if path.exists():
+        facts["id"], notes = resuming.same_search(path, facts, ready.dataset)
+        ledger.require_whole(folder)
+    elif ledger.elapsed(folder) or (folder / RESULT_FILE).exists():
+        raise BadInput(
+            f"{path} is missing, and with it what was searched; restore it, or give another --name"
+        )
+    resuming.require_told(folder)
+    ended = ledger.read(folder)
+    past = [r for r in ended if r.best or (r.failed and not retry_failed)]
+    again = {r.config: () for r in ended if r not in past}
+    resuming.require_weights(past, ready)
+    ledger.Ledger(folder, lambda: 0.0).close()  # its files are there from now on, or were lost
+    manifest.write(folder, ready.dataset)
+    write_json(path, facts)
+    if note := room_note(experiment, ready.pretrained):
+        notes.append(note)
+    return Past(tuple(past), {**ledger.unfinished(folder), **again}, tuple(notes))
+
+
+def _facts(experiment: Experiment, ready: Ready) -> dict[str, Any]:
+    return {
         "id": uuid.uuid4().hex,
         "name": experiment.name,
         "space": ready.space.name,
@@ -97,57 +158,8 @@ def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -
         "domains": {field: dataclasses.asdict(domain) for field, domain in ready.space.domains.items()},
         "left_out": ready.missing,
         "versions": versions(),
+        "code": code(),
     }
-    if path.exists():
-        facts["id"] = _same_search(path, facts)
-        ledger.require_whole(folder)
-    elif ledger.elapsed(folder):
-        raise BadInput(
-            f"{path} is missing, and with it what was searched; restore it, or give another --name"
-        )
-    ended = ledger.read(folder)
-    past = [r for r in ended if r.best or (r.failed and not retry_failed)]
-    again = {r.config: () for r in ended if r not in past}
-    require_weights(past, ready)
-    ledger.Ledger(folder, lambda: 0.0).close()  # its files are there from now on, or were lost
-    write_json(path, facts)
-    return Past(tuple(past), {**ledger.unfinished(folder), **again})
-
-
-def _same_search(path: Path, facts: dict[str, Any]) -> str:
-    """The id of the search that `path` describes. Raises BadInput if `facts` are of another search."""
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
-        known = str(before["id"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
-    new = facts["dataset"]["fingerprint"]
-    if old != new:
-        raise BadInput(
-            f"{path.parent} was started on other images (fingerprint {old}, now {new}); "
-            "restore them, or start a search under another --name"
-        )
-    now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
-    # Backbones come and go with their weights.
-    changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
-    if changed:
-        raise BadInput(
-            f"{path.parent} was started with another {' and '.join(changed)}; resume it as it was, "
-            "or start a search under another --name"
-        )
-    return known
-
-
-def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
-    """Raises BadInput if trials on record may be finalists whose backbone's weights are gone."""
-    for result in past:
-        if result.best and result.config.backbone in ready.missing:
-            name = result.config.backbone
-            raise BadInput(
-                f"trial {result.trial} on record used {name}, whose weights are no longer to be had "
-                f"({ready.missing[name]}); bring them back, or start a search under another --name"
-            )
 
 
 def versions() -> dict[str, str]:
@@ -157,6 +169,14 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def code() -> str:
+    """Eight hex digits over the source of this package, which may change between two versions of it."""
+    package = Path(__file__).parent
+    files = sorted(package.rglob("*.py"))
+    said = "".join(f"{file.relative_to(package)} {sha256_of(file)}\n" for file in files)
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 class KeptWeights(Observer):

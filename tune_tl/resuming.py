@@ -1,0 +1,92 @@
+"""Whether a search that goes on is the one that it was, and whether all of its record is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tune_tl import ledger
+from tune_tl.data import manifest
+from tune_tl.data.folder import Dataset
+from tune_tl.experiment import BadInput, TrialResult
+from tune_tl.preflight import Ready
+from tune_tl.results.runs import RESULT_FILE
+
+_RESTORE = "restore it, or start a search under another --name"
+
+
+def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[str, list[str]]:
+    """The id of the search that `path` describes, and a line for each thing that is no longer as it was.
+
+    Raises BadInput if `facts` are of another search: other images, another space.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
+        known, versions = str(before["id"]), dict(before.get("versions") or {})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
+    new = facts["dataset"]["fingerprint"]
+    if old != new:
+        which = manifest.changes(path.parent, dataset)
+        raise BadInput(
+            f"{path.parent} was started on other images{f': {which}' if which else ''} "
+            f"(fingerprint {old}, now {new}); restore them, or start a search under another --name"
+        )
+    now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
+    # Backbones come and go with their weights.
+    changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
+    if changed:
+        raise BadInput(
+            f"{path.parent} was started with another {' and '.join(changed)}; resume it as it was, "
+            "or start a search under another --name"
+        )
+    return known, [*_other_versions(before | {"versions": versions}, facts), *_other_strategy(before, facts)]
+
+
+def _other_versions(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = before["versions"], now["versions"]
+    names = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name)]
+    parts = [f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}" for name in names]
+    if before.get("code", now["code"]) != now["code"] and "tune-tl" not in names:
+        parts.append("tune_tl's own code")
+    return [f"changed since the search began: {', '.join(parts)}: numbers may differ"] if parts else []
+
+
+def _other_strategy(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = before.get("strategy"), now["strategy"]
+    return [f"search strategy {old} -> {new}, from here on"] if old != new else []
+
+
+def require_told(folder: Path) -> None:
+    """Raises BadInput if others know of more than the ledger does: its last lines are gone.
+
+    `result.json` counts the lines that it was concluded from, and a trial's TensorBoard folder is made
+    when its first line is on record. One that is damaged or gone is no witness.
+    """
+    both = f"{folder / ledger.EPOCHS_FILE} or {ledger.ENDS_FILE}"
+    lost = f"and trials would be run again; {_RESTORE}"
+    try:
+        told = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["lines"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        told = 0
+    there = ledger.lines(folder)
+    if isinstance(told, int) and told > there:
+        raise BadInput(f"{both} has lost its last lines ({there} are left of {told}), {lost}")
+    known = {*(r.trial for r in ledger.read(folder)), *(c.key for c in ledger.unfinished(folder))}
+    shown = {path.name[:8] for path in (folder / "tensorboard").glob(f"{'[0-9a-f]' * 8}-*")}
+    if gone := sorted(shown - known):
+        raise BadInput(f"{both} has lost all lines of trial {gone[0]}, {lost}")
+
+
+def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
+    """Raises BadInput if trials on record may be finalists whose backbone's weights are gone."""
+    for result in past:
+        if result.best and result.config.backbone in ready.missing:
+            name = result.config.backbone
+            raise BadInput(
+                f"trial {result.trial} on record used {name}, whose weights are no longer to be had "
+                f"({ready.missing[name]}); bring them back, or start a search under another --name"
+            )
