@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.register_assert_rewrite("hunt")  # what is asserted in faults/hunt.py is told in full, as in a test
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches_and_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
