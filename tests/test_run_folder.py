@@ -19,6 +19,7 @@ from tune_tl.preflight import Ready
 from tune_tl.results.ranking import finalists
 from tune_tl.results.runs import SEARCH_FILE
 from tune_tl.run_folder import KeptWeights, begin, claimed, name_for
+from tune_tl.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ except BadInput as error:
 """
 
 
-@pytest.mark.parametrize("how", ["held", "done at once"])
+@pytest.mark.parametrize("how", ["held", "one after the other"])
 def test_of_many_processes_that_start_under_one_name_exactly_one_gets_it(output: Path, how: str) -> None:
     pictures(output.parent / "pictures")
     command = [sys.executable, "-c", START, str(output), how]
@@ -240,6 +241,8 @@ def test_of_many_processes_that_start_under_one_name_exactly_one_gets_it(output:
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
+        if how != "held":
+            process.wait(60)
     said = [process.stdout.readline() for process in starting if process.stdout]
     for process in starting:
         process.communicate()
@@ -329,7 +332,11 @@ def result(n: int, unfreeze: int, f1: float, state: State = State.COMPLETED) -> 
 
 def test_only_the_weights_of_those_that_would_be_finalists_stay(tmp_path: Path) -> None:
     def checkpoint(trial: str) -> Path:
-        return tmp_path / f"{trial}.safetensors"
+        return Checkpoints(tmp_path, trial).best
+
+    def finish(done: TrialResult) -> None:
+        checkpoint(done.trial).write_text("weights")
+        Checkpoints(tmp_path, done.trial).state(1).write_text("what it takes to go on")
 
     results = [
         result(0, 0, 0.5), result(1, 0, 0.7), result(2, 2, 0.6), result(3, 0, 0.6), result(4, 9, 0.9),
@@ -342,18 +349,18 @@ def test_only_the_weights_of_those_that_would_be_finalists_stay(tmp_path: Path) 
         for path in tmp_path.glob("*.safetensors"):
             path.unlink()
         running.write_text("in training")
-        for past in finalists(results[:first]):
-            checkpoint(past.trial).write_text("weights")
-        kept = KeptWeights(checkpoint, results[:first])
+        for past in results[:first]:  # by a process that was killed before it removed anything
+            finish(past)
+        kept = KeptWeights(tmp_path, results[:first])
         for n in range(first, len(results)):
-            checkpoint(results[n].trial).write_text("weights")
+            finish(results[n])
             kept.end(results[n])
             there = {path.stem for path in tmp_path.glob("*.safetensors")}
             assert there == {"running"} | {r.trial for r in finalists(results[: n + 1])}
 
 
 def test_a_trial_that_never_wrote_weights_can_end(tmp_path: Path) -> None:
-    KeptWeights(lambda trial: tmp_path / trial, []).end(result(0, 0, 0.5, State.FAILED))
+    KeptWeights(tmp_path, []).end(result(0, 0, 0.5, State.FAILED))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,7 +70,9 @@ def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
     missing: dict[str, str] = {}
     for name, backbone in described.items():
         try:
-            ready[name] = weights.find(backbone) or weights.download(backbone)
+            found = weights.find(backbone) or weights.download(backbone)
+            found.weights.open("rb").close()  # may it be read?
+            ready[name] = found
         except (Unavailable, OSError) as error:
             missing[name] = f"no weights, {error}"
     _require_one(space, ready, missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -197,7 +198,8 @@ def _read(weights: Path) -> dict[str, Tensor]:
 
             state = load_file(weights)
         else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of a pickle's version, before it is refused
+                state = torch.load(weights, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:  # one kind for each way to be damaged; torch's own text advises to run the file's code
