@@ -34,9 +34,21 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "tuning": frozenset({"durable", "experiment", "ledger", "space", "data", "training", "preflight"}),
     # What the search's door is made of.
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
-    "display": frozenset({"experiment"}),
+    "display": frozenset({"experiment", "ledger"}),
     "resuming": frozenset({"experiment", "ledger", "data", "preflight", "results"}),
-    "run_folder": frozenset({"durable", "experiment", "ledger", "data", "preflight", "results", "resuming"}),
+    "run_folder": frozenset(
+        {
+            "durable",
+            "experiment",
+            "ledger",
+            "data",
+            "preflight",
+            "results",
+            "resuming",
+            "tracking",
+            "training",
+        }
+    ),
     "record": frozenset(
         {"durable", "experiment", "ledger", "preflight", "results", "run_folder", "tracking", "training"}
     ),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tune_tl.display import BEST_EVERY_S, LINE_EVERY_S, Display
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
+from tune_tl.ledger import Past
 
 ONE = TrialConfig("mobilenet_v2", unfreeze=3, epochs=8)
 TWO = TrialConfig("resnet18", epochs=8)
@@ -28,7 +29,7 @@ class Screen:
         self._file = StringIO()
         console = Console(file=self._file, force_terminal=terminal, width=120, highlight=False)
         experiment = Experiment("pets", 5, budget_s, "asha-tpe", 0, Path("/runs"))
-        self.display = Display(experiment, console, lambda: self.now, budget_s, past)
+        self.display = Display(experiment, console, lambda: self.now, budget_s, Past(tuple(past)))
 
     @property
     def text(self) -> str:

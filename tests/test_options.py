@@ -39,7 +39,7 @@ def test_what_is_not_asked_for_the_space_says() -> None:
     assert given.experiment("x").strategy == of_space.strategy
     assert (given.trials, given.budget_s) == (of_space.trials, of_space.budget_s)
     assert given.space.epochs == of_space.epochs
-    assert (given.seed, given.output, given.tracking_uri) == (0, Path("runs"), tracking_uri())
+    assert (given.seed, given.output, given.tracking_uri) == (0, Path("runs"), None)
     assert (given.resume, given.retry_failed, given.yes, given.name, given.data) == (
         False, False, False, None, None,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_tl.experiment import BadInput, Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
+from tune_tl.ledger import Past
 
 LINE_EVERY_S = 20.0  # off a terminal: a line at most this often
 BEST_EVERY_S = 2.0  # and for a new best, once the last line is this old
@@ -28,17 +29,18 @@ class Display(Observer):
         console: Console,
         clock: Clock,
         ends: float | None,
-        past: Sequence[TrialResult],
+        past: Past,
     ) -> None:
         self._experiment = experiment
         self._console = console
         self._clock = clock
         self._ends = ends  # on that clock; None without a budget
         self._running: dict[str, tuple[TrialConfig, EpochMetrics | None]] = {}
-        self._done = len(past)  # trials that an earlier run finished count
-        self._failed = sum(result.failed for result in past)
+        self._done = len(past.ended)  # trials that an earlier run finished count
+        self._failed = sum(result.failed for result in past.ended)
         # The best epoch of each trial that has not failed.
-        self._bests = {r.trial: (r.best.val_f1, r.config, r.best.epoch) for r in past if r.best}
+        self._bests = {r.trial: (r.best.val_f1, r.config, r.best.epoch) for r in past.ended if r.best}
+        self._notes = past.notes
         self._line_at = -LINE_EVERY_S
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
         self._live = Live(
@@ -50,6 +52,8 @@ class Display(Observer):
         )
 
     def __enter__(self) -> Display:
+        for note in self._notes:
+            self.say(note)
         if self._console.is_terminal:
             self._live.start()
         return self

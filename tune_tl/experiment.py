@@ -117,6 +117,7 @@ class EpochMetrics:
     images_per_s: float
     seconds: float
     prefix: str = ""  # how the frozen part was dealt with (cached or computed), and why
+    best_val_f1: float = -1.0  # the best up to here, this one included: what stops a trial or lets it go on
     said: str = ""  # what a person should know of how it came about; one line
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +205,3 @@ class Experiment:
     def checkpoints(self) -> Path:
         """The folder of the trials' weights."""
         return self.folder / "checkpoints"
-
-    def checkpoint(self, trial: str) -> Path:
-        """Where a trial keeps its best epoch's weights."""
-        return self.folder / "checkpoints" / f"{trial}.safetensors"

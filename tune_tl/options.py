@@ -34,8 +34,7 @@ class Options:
     resume: bool
     retry_failed: bool
     output: Path
-    tracking_uri: str
-    asked_uri: str | None  # as it was typed
+    tracking_uri: str | None  # as it was typed
     address: str | None
     cpus_per_trial: float
     gpus_per_trial: float | None  # None: one where there is one
@@ -69,7 +68,7 @@ class Options:
             ("--strategy", self.strategy),
             ("--seed", self.space.seed),
             ("--output", None if self.output == Path("runs") else self.output),
-            ("--tracking-uri", redacted(self.asked_uri) if self.asked_uri else None),
+            ("--tracking-uri", redacted(self.tracking_uri) if self.tracking_uri else None),
             ("--address", self.address),
             ("--cpus-per-trial", None if self.cpus_per_trial == 1 else self.cpus_per_trial),
             ("--gpus-per-trial", self.gpus_per_trial),
@@ -87,6 +86,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     given = _parser().parse_args(argv)
     if given.retry_failed and not given.resume:
         raise BadInput("--retry-failed goes with --resume: a new search has no failed trials yet")
+    tracking_uri(given.tracking_uri)  # what is wrong with it is known at once
     space, folder = spaces.load(given.space)
     strategy = given.strategy or space.strategy
     if strategy not in STRATEGIES:
@@ -112,8 +112,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         resume=given.resume,
         retry_failed=given.retry_failed,
         output=given.output,
-        tracking_uri=tracking_uri(given.tracking_uri),
-        asked_uri=given.tracking_uri,
+        tracking_uri=given.tracking_uri,
         address=given.address,
         cpus_per_trial=given.cpus_per_trial,
         gpus_per_trial=given.gpus_per_trial,

@@ -17,7 +17,7 @@ from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.results import report, runs
 from tune_tl.results.ranking import finalists
-from tune_tl.tracking.store import how_to_open
+from tune_tl.tracking.store import how_to_open, same_store
 from tune_tl.tracking.tensorboard import EventFiles
 from tune_tl.tracking.tracker import Findings, Search, Tracker
 from tune_tl.training.checkpoint import Checkpoints
@@ -33,16 +33,17 @@ class Record(contextlib.ExitStack):
         experiment: Experiment,
         ready: Ready,
         past: Past,
-        tracking_uri: str,
+        tracking_uri: str | None,
         clock: Clock,
         console: Console,
     ) -> None:
         super().__init__()
         self.experiment, self.ready, self.clock = experiment, ready, clock
-        self._uri = tracking_uri
         folder = experiment.folder
-        self._search = Search.of(folder, json.loads((folder / runs.SEARCH_FILE).read_text(encoding="utf-8")))
-        self._tracker = Tracker(tracking_uri, lambda line: console.print(Text(line), soft_wrap=True))
+        facts = json.loads((folder / runs.SEARCH_FILE).read_text(encoding="utf-8"))
+        self._uri = same_store(facts["tracking_uri"], tracking_uri)
+        self._search = Search.of(folder, facts)
+        self._tracker = Tracker(self._uri, lambda line: console.print(Text(line), soft_wrap=True))
         self._tracker.start(self._search)
         self.callback(self._tracker.close)
         for result in past.ended:
@@ -53,7 +54,7 @@ class Record(contextlib.ExitStack):
         book = ledger.Ledger(folder, clock)
         self.callback(book.close)
         self._events = EventFiles(folder / "tensorboard")
-        kept = run_folder.KeptWeights(experiment.checkpoint, past.ended)
+        kept = run_folder.KeptWeights(experiment.checkpoints, past.ended)
         self.observers: tuple[Observer, ...] = (book, kept, self._tracker, self._events)
 
     def conclude(self, console: Console) -> int:
@@ -71,7 +72,7 @@ class Record(contextlib.ExitStack):
                 final,
                 self.ready.dataset,
                 self.ready.pretrained,
-                lambda trial: Checkpoints(folder / "checkpoints", trial),
+                lambda trial: Checkpoints(self.experiment.checkpoints, trial),
                 max(1, int(self.experiment.cpus_per_trial)),
                 lambda text: console.print(text, soft_wrap=True, markup=False),
             )

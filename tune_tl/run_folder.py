@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from tune_tl.preflight import Ready, room_note
 from tune_tl.results import runs
 from tune_tl.results.ranking import finalists
 from tune_tl.results.runs import RESULT_FILE, SEARCH_FILE
+from tune_tl.tracking.store import redacted, same_store
+from tune_tl.training.checkpoint import Checkpoints
 
 LOCK = ".lock"
 PACKAGES = ("tune-tl", "torch", "torchvision", "timm", "ray", "optuna", "mlflow", "scikit-learn", "pandas")
@@ -50,9 +52,9 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
     if resume:
         if wanted is not None:
             return runs.find(output, wanted).name
-        mine = [n for n in runs.names(output) if _space_of(output / n) == space]
+        mine = [n for n in runs.names(output) if recorded(output / n, "space") == space]
         if not mine:
-            lost = [n for n in runs.names(output) if _space_of(output / n) is None]
+            lost = [n for n in runs.names(output) if recorded(output / n, "space") is None]
             hint = f" ({output / lost[0] / SEARCH_FILE} is missing or damaged)" if lost else ""
             raise BadInput(
                 f"nothing to resume: no search of {space!r} in {output}/{hint}; run it without --resume"
@@ -69,9 +71,9 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
 
 
 def _taken(folder: Path) -> bool:
-    """Whether anything is there but the lock of a process that came no further."""
+    """Whether anything is there but what a process leaves that came no further than to claim it."""
     try:
-        return any(path.name != LOCK for path in folder.iterdir())
+        return any(not path.name.startswith(".") for path in folder.iterdir())
     except OSError:
         return folder.exists()
 
@@ -113,7 +115,9 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -> Past:
+def begin(
+    experiment: Experiment, ready: Ready, tracking_uri: str | None = None, *, retry_failed: bool = False
+) -> Past:
     """Write down what is searched; what earlier runs of the search leave to this one.
 
     On a resume, raises BadInput if it is something else than before, or if the record of it is damaged.
@@ -121,7 +125,8 @@ def begin(experiment: Experiment, ready: Ready, *, retry_failed: bool = False) -
     """
     folder = experiment.folder
     path = folder / SEARCH_FILE
-    facts = _facts(experiment, ready)
+    store = same_store(recorded(folder, "tracking_uri"), tracking_uri)
+    facts = _facts(experiment, ready) | {"tracking_uri": redacted(store)}
     notes: list[str] = []
     if path.exists():
         facts["id"], notes = resuming.same_search(path, facts, ready.dataset)
@@ -182,20 +187,25 @@ def code() -> str:
 class KeptWeights(Observer):
     """Bounds the disk: only trials that run and those that would be finalists keep their weights."""
 
-    def __init__(self, checkpoint: Callable[[str], Path], past: Iterable[TrialResult]) -> None:
-        self._checkpoint = checkpoint
-        self._best = finalists(past)
+    def __init__(self, folder: Path, past: Iterable[TrialResult]) -> None:
+        self._folder = folder
+        self._best: tuple[TrialResult, ...] = ()
+        for result in past:  # a process that was killed may not have come to it
+            self.end(result)
 
     def end(self, result: TrialResult) -> None:
+        Checkpoints(self._folder, result.trial).remove_states()
         contenders = (*self._best, result)
         self._best = finalists(contenders)
         for loser in contenders:
             if loser not in self._best:
-                self._checkpoint(loser.trial).unlink(missing_ok=True)
+                Checkpoints(self._folder, loser.trial).remove()
 
 
-def _space_of(folder: Path) -> str | None:
+def recorded(folder: Path, fact: str) -> str | None:
+    """What the search in `folder` says of itself; None if it does not."""
     try:
-        return str(json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))["space"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))[fact]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return found if isinstance(found, str) else None

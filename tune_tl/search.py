@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from tune_tl import options
@@ -39,23 +40,20 @@ def search(given: Options, start: float) -> int:
 
     from tune_tl import ledger, preflight, run_folder
     from tune_tl.display import Display, going_on
-    from tune_tl.tuning import orphans
     from tune_tl.tuning.cluster import Cluster
 
     console = Console(highlight=False)
 
-    def name() -> str:
-        return run_folder.name_for(given.output, given.name, given.space.name, resume=given.resume)
-
+    name = partial(run_folder.name_for, given.output, given.name, given.space.name, resume=given.resume)
     name()  # what is wrong with it is known at once, but what is free only when all is ready
     with Cluster(given.address) as cluster, contextlib.ExitStack() as held:
         ready = preflight.check(
             given.space, given.data, drop_bad=given.yes, console=console, promising=cluster.start
         )
         experiment = given.experiment(name())
-        held.enter_context(run_folder.claimed(experiment.folder))
-        orphans.end_left(experiment.folder, cluster.mark)
-        past = run_folder.begin(experiment, ready, retry_failed=given.retry_failed)
+        held.enter_context(run_folder.claimed(experiment.folder, fresh=not given.resume))
+        cluster.end_left(experiment.folder)
+        past = run_folder.begin(experiment, ready, given.tracking_uri, retry_failed=given.retry_failed)
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:
@@ -68,7 +66,7 @@ def search(given: Options, start: float) -> int:
 
         record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock, console))
         held.enter_context(going_on(console, given.resume_command(experiment.name)))
-        display = held.enter_context(Display(experiment, console, clock, ends, past.ended))
+        display = held.enter_context(Display(experiment, console, clock, ends, past))
         observers = [*record.observers, display]
         tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
         display.close()

@@ -59,16 +59,18 @@ def train(
     saved, notes = checkpoints.newest(config) if checkpoints else (None, [])
     last, best, said = 0, -1.0, "; ".join(notes)
     if saved:
-        last, best = saved.metrics.epoch, course.take_up(saved)
+        course.take_up(saved)
+        last, best = saved.metrics.epoch, saved.metrics.best_val_f1
         yield replace(saved.metrics, said=said)
         said = ""
     for epoch in range(last + 1, config.epochs + 1):
         metrics = course.epoch(epoch)
+        metrics = replace(metrics, best_val_f1=max(best, metrics.val_f1))
         if checkpoints:
             if metrics.val_f1 > best:  # in this order: a state knows of no best that is not there
                 checkpoints.save_best(Checkpoint(config, metrics, course.network.trained_state()))
-            best = max(best, metrics.val_f1)
-            checkpoints.save_state(course.state(metrics, best))
+            checkpoints.save_state(course.state(metrics))
+        best = metrics.best_val_f1
         yield replace(metrics, said=said)
         said = ""
 
@@ -119,8 +121,8 @@ class _Course:
         metrics = _metrics(epoch, mean, logits, self._labels, seen, end - start, start)
         return replace(metrics, prefix="; ".join(filter(None, (self._inputs.note, self._backward.note))))
 
-    def state(self, metrics: EpochMetrics, best: float) -> Checkpoint:
-        """Everything that the epochs to come depend on; `best` is the best val_f1 so far."""
+    def state(self, metrics: EpochMetrics) -> Checkpoint:
+        """Everything that the epochs to come depend on."""
         optimiser = self._optimiser.state_dict()
         moments = {
             f"{OPTIMISER}.{index}.{name}": value
@@ -128,7 +130,6 @@ class _Course:
             for name, value in values.items()
         }
         progress = {
-            "best": best,
             "groups": optimiser["param_groups"],
             "schedule": self._schedule.state_dict(),
             "parts": self._backward.parts,
@@ -137,8 +138,8 @@ class _Course:
         }
         return Checkpoint(self._config, metrics, self.network.trained_state() | moments, progress)
 
-    def take_up(self, saved: Checkpoint) -> float:
-        """Stand where `state` was asked; returns the best val_f1 up to there."""
+    def take_up(self, saved: Checkpoint) -> None:
+        """Stand where `state` was asked."""
         weights, progress = dict(saved.tensors), saved.progress
         moments: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
         for key in [key for key in weights if key.startswith(f"{OPTIMISER}.")]:
@@ -152,7 +153,6 @@ class _Course:
         self._schedule.load_state_dict(progress["schedule"])
         self._backward.parts = progress["parts"]
         self._inputs.cache, self._inputs.note = progress["cache"], progress["note"]
-        return float(progress["best"])
 
 
 @torch.no_grad()

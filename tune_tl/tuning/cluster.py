@@ -27,7 +27,7 @@ class Cluster:
 
     def __init__(self, address: str | None) -> None:
         self.address = address
-        self.mark = orphans.new_mark()  # of what is started here
+        self._mark = orphans.new_mark()  # of what is started here
         self._thread: threading.Thread | None = None
         self._up, self._over = threading.Event(), threading.Event()
         self._resources: dict[str, float] = {}
@@ -54,6 +54,10 @@ class Cluster:
             self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
             self._thread.start()
 
+    def end_left(self, folder: Path) -> None:
+        """End what an earlier run of the search in `folder` left running. Raises as `orphans.end_left`."""
+        orphans.end_left(folder, self._mark)
+
     def resources(self, log: Path) -> dict[str, float]:
         """Wait until it runs; what it has, by Ray's names. From here on Ray's messages go to the file `log`.
 
@@ -75,7 +79,7 @@ class Cluster:
 
     def _live(self) -> None:
         try:
-            with orphans.marked(self.mark):
+            with orphans.marked(self._mark):
                 self._resources = _init(self.address, self._said)
         except BaseException as error:
             self._error = error

@@ -20,7 +20,7 @@ from tune_tl.durable import write_text
 from tune_tl.experiment import BadInput
 
 VARIABLE = "TUNE_TL_PROCESS"
-FILE = "processes"  # in the search's folder: the mark of its last run
+FILE = ".processes"  # in the search's folder: the mark of its last run
 PATIENCE = 10.0  # seconds in which a process that was sent SIGKILL has to be gone
 
 

@@ -38,6 +38,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         self._ended = list(past.ended)
         self._epochs = {config: list(epochs) for config, epochs in past.cut_off.items()}
         self._started: dict[TrialConfig, float] = {}  # of the trials that run
+        self._starting: set[TrialConfig] = set()  # of those, the ones that have told nothing yet
         self._failed: dict[TrialConfig, str] = {}  # why, of trials whose end Ray has yet to tell
         self._retries = experiment.retries
         self._watch = Watch(experiment.folder / SIGNS, experiment.stall_s)
@@ -63,6 +64,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config = _config(trial)
         self._watch.begin(config.key)
+        self._starting.add(config)
         if config not in self._started:
             self._begin(config)
 
@@ -77,8 +79,11 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         if metrics.said:
             self.say(f"trial {config.key}: {metrics.said}")
         epochs = self._epochs[config]
-        if metrics.epoch <= len(epochs):
-            return  # acknowledged before: the trial started again from its files
+        if metrics.epoch <= len(epochs):  # acknowledged before: the trial started again from its files
+            if config in self._starting and metrics.epoch < len(epochs) and not metrics.said:
+                self.say(f"trial {config.key}: checkpoint of epoch {len(epochs)} is gone: trained again")
+            self._starting.discard(config)
+            return
         if metrics.epoch > len(epochs) + 1:
             raise RuntimeError(f"trial {config.key} tells epoch {metrics.epoch} after {len(epochs)}")
         epochs.append(metrics)

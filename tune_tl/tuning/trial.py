@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from tune_tl.data.folder import Dataset
-from tune_tl.experiment import BEST, Experiment, TrialConfig
+from tune_tl.experiment import Experiment, TrialConfig
 from tune_tl.training.weights import Pretrained
 
 FAILED = "failed"  # in place of metrics: why a trial ended that would come out the same if tried again
@@ -42,12 +42,10 @@ def run_trial(
     device = "cuda" if experiment.gpus_per_trial else "cpu"  # Ray hides the GPUs of other trials
     experiment.checkpoints.mkdir(exist_ok=True)
     files = Checkpoints(experiment.checkpoints, config.key)
-    best = 0.0
     with alive(experiment.folder / SIGNS / config.key):
         images = open_images(dataset, config.image_size or chosen.backbone.size)
         try:
             for metrics in train(config, chosen, images, device=device, checkpoints=files):
-                best = max(best, metrics.val_f1)
-                tune.report(metrics.to_dict() | {BEST: best})
+                tune.report(metrics.to_dict())
         except Diverged as error:
             tune.report({FAILED: f"Diverged: {error}"})
