@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.tracking.tracker import Search, Tracker
@@ -71,6 +72,14 @@ def example() -> type[Example]:
 
 
 @pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: MLflow takes seconds to lay out a new one, and one test watches it do so."""
+    folder = tmp_path_factory.mktemp("migrated")
+    assert MlflowClient(f"sqlite:///{folder}/mlflow.db").search_registered_models() == []
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     return _free_port
 
@@ -84,6 +93,16 @@ def wait_until() -> Callable[..., None]:
 def mlflow_ui() -> Callable[..., object]:
     """`with mlflow_ui(folder) as address:` runs `mlflow ui` as a user would, in that folder."""
     return _mlflow_ui
+
+
+class Address(str):
+    """A server's, and the server."""
+
+    group: int
+
+    def signal(self, number: signal.Signals) -> None:
+        """To all its processes."""
+        os.killpg(self.group, number)
 
 
 def _free_port() -> int:
@@ -100,9 +119,9 @@ def _wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 @contextmanager
-def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
+def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Address]:
     port = port or _free_port()
-    address = f"http://127.0.0.1:{port}"
+    address = Address(f"http://127.0.0.1:{port}")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:
@@ -114,6 +133,7 @@ def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterat
             env=os.environ | quiet,
             start_new_session=True,  # its workers end with it, and nobody else's
         )
+    address.group = server.pid
     try:
         _wait_until(lambda: server.poll() is not None or _answers(address))
         assert server.poll() is None, (folder / "server.log").read_text()

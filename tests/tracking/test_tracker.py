@@ -54,14 +54,6 @@ class Store:
         return [(point.step, round(point.value, 6)) for point in points]
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: MLflow takes seconds to lay out a new one, and one test watches it do so."""
-    folder = tmp_path_factory.mktemp("migrated")
-    assert MlflowClient(f"sqlite:///{folder}/mlflow.db").search_registered_models() == []
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def fresh(tmp_path: Path) -> Store:
     return Store(tmp_path)
