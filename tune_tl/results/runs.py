@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +30,15 @@ def load(folder: Path) -> Leaderboard:
     facts = {"name": folder.name} | _json(folder / SEARCH_FILE)
     result = _json(folder / RESULT_FILE)
     try:
-        scores = {k: TestScore.from_dict(v) for k, v in (result.get("test_scores") or {}).items()}
-        about = _about(facts, result)
-        results = ledger.read(folder)
+        return Leaderboard.of(
+            ledger.read(folder),
+            {trial: _score(said) for trial, said in (result.get("test_scores") or {}).items()},
+            _about(facts, result),
+            scratch=[str(name) for name in facts.get("scratch") or ()],
+            timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder}: its record is damaged or of another version ({error!r})") from None
-    return Leaderboard.of(
-        results,
-        scores,
-        about,
-        scratch=facts.get("scratch") or (),
-        timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
-    )
 
 
 def names(output: Path) -> list[str]:
@@ -74,22 +73,39 @@ def _about(facts: dict[str, Any], result: dict[str, Any]) -> About:
         strategy=str(facts.get("strategy") or result.get("strategy") or ""),
         space=str(facts.get("space") or ""),
         seed=facts.get("seed"),
-        wall_s=result.get("wall_s"),
+        wall_s=None if result.get("wall_s") is None else _finite(result["wall_s"]),
         dataset=dataset,
-        versions=result.get("versions") or {},
+        versions=dict(result.get("versions") or {}),
     )
 
 
+def _score(said: Mapping[str, Any]) -> TestScore:
+    """Raises ValueError where a number is none, which would show only when a page is half written."""
+    score = TestScore.from_dict(said)
+    for value in (score.f1, score.accuracy, *score.ci, *chain.from_iterable(score.confusion)):
+        _finite(value)
+    for row in score.report:
+        _finite(row.precision + row.recall + row.f1 + row.support)
+    if {len(score.report)} != {len(score.confusion), *map(len, score.confusion)}:
+        raise ValueError("a confusion matrix that is not classes by classes")
+    return score
+
+
+def _finite(value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
 def _timeline(path: Path) -> Iterator[Acknowledged]:
-    """The ledger's lines with their times, which `ledger.read` leaves out. It has read them before, so
-    the one line that can be torn here is the last."""
+    """The ledger's lines with their times, which `ledger.read` leaves out. It has read them before; what
+    follows the last newline was never acknowledged."""
     found: dict[tuple[str, int], Acknowledged] = {}
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-        try:
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
+        if line:
             row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["trial"], row["epoch"]] = Acknowledged(row["t"], row["trial"], row["epoch"], row["val_f1"])
+            acknowledged = Acknowledged(row["t"], row["trial"], row["epoch"], row["val_f1"])
+            found[row["trial"], row["epoch"]] = acknowledged
     yield from found.values()
 
 
@@ -98,7 +114,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not JSON ({error}); restore it, or run the search again") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: expected a JSON object, got {type(values).__name__}")
