@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune_tl.experiment import BadInput
-from tune_tl.tracking.store import how_to_open, redacted, sqlite_file, tracking_uri
+from tune_tl.tracking.store import how_to_open, redacted, same_store, sqlite_file, tracking_uri
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,40 @@ def test_an_unknown_scheme_is_refused_without_showing_a_password() -> None:
     assert "secret" not in str(refusal.value)
 
 
-def test_passwords_are_not_shown() -> None:
-    assert redacted("error at http://me:secret@host:1/x") == "error at http://***@host:1/x"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("error at http://me:secret@host:1/x", "error at http://***@host:1/x"),
+        ("postgresql://me:se/cr:et@host/db", "postgresql://***@host/db"),
+        ("http://token@host", "http://***@host"),
+        (
+            "postgresql://host/db?user=me&password=secret&sslmode=require",
+            "postgresql://host/db?user=me&password=***&sslmode=require",
+        ),
+        ("sqlite:////a/b.db and x@y", "sqlite:////a/b.db and x@y"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+def test_a_search_goes_on_in_the_store_that_it_had(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    had = "sqlite:////elsewhere/m.db"
+    assert same_store(had, None) == had
+    assert same_store(None, None) == tracking_uri()
+    assert same_store(had, "sqlite:///a.db") == f"sqlite:///{here}/a.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
+    assert same_store(had, None) == "http://there:5000"
+    assert same_store(had, "sqlite:///a.db") == f"sqlite:///{here}/a.db"
+
+
+def test_a_store_whose_password_was_not_kept_has_to_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    had = redacted("http://me:secret@there:5000")
+    with pytest.raises(BadInput, match="give --tracking-uri"):
+        same_store(had, None)
+    assert same_store(had, "http://me:secret@there:5000") == "http://me:secret@there:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:other@there:5000")
+    assert same_store(had, None) == "http://me:other@there:5000"
 
 
 def test_how_to_open_names_the_shortest_command_that_works(here: Path) -> None:
