@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,9 +14,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tune_tl.experiment import State, TrialResult
+from tune_tl.experiment import State, Transfer, TrialResult
 from tune_tl.results import report, runs
-from tune_tl.results.ranking import BANNER, About, Leaderboard, Row
+from tune_tl.results.ranking import BANNER, About, Leaderboard, Row, Unranked
 
 Trial = Callable[..., TrialResult]
 Search = Callable[..., Path]
@@ -56,6 +58,21 @@ def test_the_csv_holds_every_trial_and_no_score_of_a_failed_one(
     assert all(r["state"] == "failed" and r["reason"] and not r["val_f1"] for r in rest)
 
 
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path, trial: Trial, first: str) -> None:
+    failed = trial([0.9], state=State.FAILED, reason="=1+1", backbone=f"{first}1+1", head_lr=1e-3)
+    report.write_csv(tmp_path / "x.csv", Leaderboard.of([failed], {}, About("x")))
+    with (tmp_path / "x.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["backbone"], row["reason"], row["head_lr"]) == (f"'{first}1+1", "'=1+1", "0.001")
+
+
+def test_what_is_no_text_is_written_escaped(tmp_path: Path, trial: Trial) -> None:
+    failed = trial([0.9], state=State.FAILED, reason="OSError: '/caf\udce9.jpg'")
+    for path in report.write(tmp_path, Leaderboard.of([failed], {}, About("caf\udce9"))):
+        assert r"/caf\udce9.jpg" in path.read_text()
+
+
 class Page(HTMLParser):
     """Collects what a browser would run or fetch."""
 
@@ -83,6 +100,29 @@ def test_the_page_escapes_the_names_of_classes(nasty: tuple[Path, Leaderboard, l
     assert "script" not in page.tags
     for name in NASTY:
         assert name in page.text
+
+
+EVIL = "</style></svg>--><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %}\"'&lt;"
+
+
+def test_the_page_escapes_whatever_a_search_is_called(tmp_path: Path, search: Search) -> None:
+    """Every name that comes from outside, at once; tags as of the same page with harmless names."""
+
+    def shown(evil: str, folder: str) -> Page:
+        made = search(tmp_path, name=folder, trials=4, classes=(evil, f"{evil} 2"))
+        for file in ("search.json", "result.json"):
+            facts = json.loads((made / file).read_text())
+            facts |= {"name": evil, "space": evil, "strategy": evil, "seed": evil, "versions": {evil: evil}}
+            facts["dataset"] = facts["dataset"] | {"name": evil, "source": evil, "fingerprint": evil}
+            (made / file).write_text(json.dumps(facts))
+        board = runs.load(made)
+        failed = Unranked(board.rows[0].result, Transfer.FULL, evil)
+        return Page(report.page(replace(board, unranked=(failed,))))
+
+    harmless, evil = shown("harmless", "one"), shown(EVIL, "two")
+    assert evil.tags == harmless.tags
+    assert [url for url in evil.fetched if not url.startswith(("#", "data:"))] == []
+    assert sum(EVIL in text for text in evil.text) > 5  # in full, where there is room
 
 
 def test_the_page_asks_nothing_of_the_network(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:

@@ -20,6 +20,8 @@ from tune_tl.results.text import amount, caution, costs, duration, searches, tex
 __all__ = ["classification_report", "page", "searches", "text", "to_dict", "write", "write_csv"]
 
 CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
+_ESCAPED = "backslashreplace"  # a reason may name a file whose name is no text
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _FIRST = 25  # ranked trials that the page shows unfolded
 
 COLUMNS = (
@@ -40,24 +42,29 @@ def write(folder: Path, board: Leaderboard) -> list[Path]:
 
     written = [folder / CSV_FILE, folder / PAGE_FILE]
     write_csv(written[0], board)
-    written[1].write_text(page(board), encoding="utf-8")
+    written[1].write_text(page(board), encoding="utf-8", errors=_ESCAPED)
     for picture in plots.pictures(board):
         path = folder / f"{picture.name}.png"
         theme.png(path, picture, name=board.about.name, drawn=board.about.drawn)
         written.append(path)
     if board.champion and board.champion.test:
         path = folder / REPORT_FILE
-        path.write_text(classification_report(board.champion.test), encoding="utf-8")
+        path.write_text(classification_report(board.champion.test), encoding="utf-8", errors=_ESCAPED)
         written.append(path)
     return written
 
 
 def write_csv(path: Path, board: Leaderboard) -> None:
     """One line a trial, ranked ones first; a trial without a score has no rank and no val_f1."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows(_flat(board))
+        writer.writerows({column: _cell(value) for column, value in row.items()} for row in _flat(board))
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would compute, such as a reason that begins with `=`, behind a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:
