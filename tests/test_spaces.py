@@ -187,6 +187,8 @@ def test_a_plain_folder_gets_the_default_space(tmp_path: Path) -> None:
         ("", "unknown search space ''"),
         ("~nobody-of-this-name/x", "'~nobody-of-this-name/x'"),
         ("x" * 300, "name too long"),
+        ("two\nlines", "no text"),
+        ("caf\udce9.yaml", "no text"),
     ],
 )
 def test_an_argument_that_names_no_space_is_refused(argument: str, said: str) -> None:
@@ -287,6 +289,17 @@ LAUGHS = "\n".join(
 )
 
 
+# Merge keys copy what they merge, where aliases only point to it: eleven lines for 9**11 pairs.
+MERGED = "\n".join(
+    ["m0: &m0 {x: 1}", *(f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 9)}]}}" for i in range(1, 12))]
+)
+MERGED_LESS = "\n".join(  # the most that is read at all
+    [f"m0: &m0 {{{', '.join(f'k{n}: 1' for n in range(5000))}}}"]
+    + [f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 3)}]}}" for i in range(1, 4)]
+)
+
+
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text",
     [
@@ -302,7 +315,9 @@ LAUGHS = "\n".join(
         "backbone: *nowhere",
         "backbone: &a [*a]",
         "[" * 3000,
-        LAUGHS,
+        LAUGHS, MERGED, MERGED_LESS, f"# {'x' * 60_000}\nbackbone: resnet18",
+        f"? 0x{'f' * 5000}\n: 1", f"backbone: a\nfirst: [{{? 0x{'f' * 5000}\n: 1}}]",
+        f"? {':'.join('1' * 9000)}\n: 1",
         f"{LAUGHS}\nbackbone: *l11",
         "\n".join(f"  {line}" if i else f"backbone:\n  {line}" for i, line in enumerate(LAUGHS.split("\n"))),
         b"\xff\xfe\x00", b"caf\xe9: 1", b"a: \x00",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_tl.data.catalog import CATALOG
+from tune_tl.data.layout import is_text
 from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig, near
 from tune_tl.space import Choice, Domain, Range, Space
 from tune_tl.training.augment import POLICIES
@@ -52,6 +53,8 @@ def load(space: str) -> tuple[Space, Path | None]:
     except (OSError, RuntimeError) as error:  # a name too long, a parent that may not be read, ~nobody
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"search space {_shown(space)} cannot be looked up ({reason})") from None
+    if not is_text(path.name):
+        raise BadInput(f"search space {_shown(space)} has a name that is no text; rename it")
     if path.suffix in (".yaml", ".yml"):
         if not is_file:
             raise BadInput(f"search space {space!r}: no such file")
