@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "preflight": frozenset({"experiment", "space", "data", "training"}),
     "tuning": frozenset({"durable", "experiment", "ledger", "space", "data", "training", "preflight"}),
     # What the search's door is made of.
-    "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning"}),
+    "usage": frozenset({"experiment"}),
+    "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning", "usage"}),
     "display": frozenset({"experiment", "ledger"}),
     "resuming": frozenset({"experiment", "ledger", "data", "preflight", "results"}),
     "run_folder": frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,13 +15,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tune_tl import leaderboard
 from tune_tl.training.backbones import BACKBONES
 
 SLOW = {"torch", "torchvision", "timm", "ray", "mlflow"}
 # The command as it is typed, which then tells what it imported.
 COMMAND = """
-import json, pathlib, runpy, sys
+import json, os, pathlib, runpy, sys
 told = pathlib.Path(sys.argv.pop(1))
+os._exit = sys.exit  # not before it is told
 try:
     runpy.run_module("tune_tl.search", run_name="__main__")
 finally:
@@ -220,3 +223,24 @@ def test_unreadable_images_are_listed_in_order(outcomes: Mapping[str, Outcome]) 
         "cat/[empty] too.jpg", "cat/page.jpg", "dog/empty.jpg",
     ]  # fmt: skip
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize("door", ["search", "leaderboard", "cache", "sync"])
+@pytest.mark.parametrize("argv", [["--no-such-option"], ["a", "b", "c"], ["--json=5"], ["--output"]])
+def test_every_door_says_in_one_line_what_is_mistyped(
+    door: str, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = importlib.import_module(f"tune_tl.{door}").main
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith(f"; see python -m tune_tl.{door} --help\n")
+    assert err.count("\n") == 1
+
+
+def test_a_comparison_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaderboard.main(["--by", "foo"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in ("--by", "'foo'", "strategy", "backbone", "search"):
+        assert word in line

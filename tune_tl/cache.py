@@ -13,6 +13,7 @@ from tune_tl.data import contents
 from tune_tl.data.catalog import cache_dir
 from tune_tl.data.contents import Entry
 from tune_tl.experiment import BadInput, near
+from tune_tl.usage import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune_tl.cache",
         description="What lies in the cache, and its removal. What is removed is made again when needed.",
         epilog=f"KIND: {', '.join(contents.KINDS)}, or another that the list shows. What is in use is left.",

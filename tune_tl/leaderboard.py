@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_tl.experiment import BadInput
+from tune_tl.usage import Parser
 
 if TYPE_CHECKING:
     from tune_tl.results.ranking import Leaderboard
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune_tl.leaderboard",
         description="The ranked trials of a search and a comparison of its transfer strategies.",
     )

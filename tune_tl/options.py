@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from tune_tl import spaces
 from tune_tl.experiment import BadInput, Experiment, near
 from tune_tl.space import Space
 from tune_tl.tracking.store import redacted, tracking_uri
 from tune_tl.tuning.strategies import STRATEGIES
+from tune_tl.usage import Parser
 
 DEFAULT_BUDGET_S = 600.0
 
@@ -122,15 +122,8 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error is said, and not below the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}; see {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m tune_tl.search",
         description="Find the best way to transfer a pretrained network to your images.",
         epilog="Results go to runs/NAME/, the record to MLflow: `mlflow ui` in this directory shows it.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_tl.experiment import BadInput
+from tune_tl.usage import Parser
 
 if TYPE_CHECKING:
     from tune_tl.tracking.catch_up import Story
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune_tl.sync",
         description="Bring MLflow up to date with the record on disk of a search that does not run.",
         epilog="What MLflow has is not written again.",
