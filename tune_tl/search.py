@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import signal
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import NoReturn
 from tune_tl import options
 from tune_tl.experiment import BadInput
 from tune_tl.options import Options
+
+_told_to_end: list[bool] = []  # by SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: a disk is full ({error}); make room", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
-        return 143 if "SIGTERM" in interrupt.args else 130
+    except KeyboardInterrupt:
+        return 143 if _told_to_end else 130
 
 
 def search(given: Options, start: float) -> int:
@@ -74,8 +77,11 @@ def search(given: Options, start: float) -> int:
 
 
 def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt("SIGTERM")
+    _told_to_end.append(True)  # on its way the interrupt may become another one
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # nothing is left to do, and threads of others would be waited for

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from tune_tl.experiment import BadInput
 from tune_tl.tuning import orphans
 
+PATIENCE_S = 20.0  # what Ray has to start and to end in, before it is left to end with this process
+
 
 class Cluster:
     """Ray on this machine alone, behind a token, or the cluster at `address`; gone when the context ends.
@@ -43,7 +45,8 @@ class Cluster:
         self._over.set()
         # Nothing was started to join another cluster, and who gave up on one that does not answer leaves.
         if self._thread and (self.address is None or self._up.is_set()):
-            self._thread.join()
+            # An interrupt in the middle of an import can leave it locked, and the thread waiting for it.
+            self._thread.join(PATIENCE_S)
         logging.getLogger("ray").removeHandler(self._handler)
         self._handler.close()
         self._said.close()
