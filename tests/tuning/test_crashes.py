@@ -133,9 +133,7 @@ def ready_for(folder: Path, rates: list[float]) -> Ready:
     return preflight.check(space, None, drop_bad=False, console=Console(file=StringIO()))
 
 
-def search(
-    wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None
-) -> Told:
+def search(wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None) -> Told:
     start, told = time.monotonic(), told or Told()
     wanted.folder.mkdir(parents=True, exist_ok=True)
 

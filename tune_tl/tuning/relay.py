@@ -38,6 +38,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         self._ended = list(past.ended)
         self._epochs = {config: list(epochs) for config, epochs in past.cut_off.items()}
         self._started: dict[TrialConfig, float] = {}  # of the trials that run
+        self._running: dict[str, tuple[TrialConfig, Trial]] = {}  # by key: those that have a process
         self._starting: set[TrialConfig] = set()  # of those, the ones that have told nothing yet
         self._failed: dict[TrialConfig, str] = {}  # why, of trials whose end Ray has yet to tell
         self._retries = experiment.retries
@@ -64,6 +65,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config = _config(trial)
         self._watch.begin(config.key)
+        self._running[config.key] = config, trial
         self._starting.add(config)
         if config not in self._started:
             self._begin(config)
@@ -96,6 +98,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config, reason = _config(trial), _reason(trial)
+        self._watch.over(config.key)
         self.say(f"trial {config.key} crashed ({reason}): tried again from epoch {len(self._epochs[config])}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -104,11 +107,10 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         _forget(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        configs = {trial: _config(trial) for trial in trials if trial.status == Trial.RUNNING}
-        for trial in self._watch.hung([(config.key, trial) for trial, config in configs.items()]):
-            config = configs[trial]
+        for key in self._watch.hung():
+            config, trial = self._running[key]
             self._failed[config] = f"hung: no sign of life for {self._stall_s:g} s"
-            self._watch.end(config.key, trial)
+            self._watch.end(key, trial)
 
     def out_of_memory(self, slots: int) -> int:
         """Ray has ended a trial to save the machine; how many may run side by side from here on."""
@@ -117,6 +119,8 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
                 self._end(config, State.FAILED, "out of memory: Ray ended it, and nothing ran beside it")
             return 1
         slots = max(1, min(slots, len(self._started)) - 1)
+        for config in self._started:
+            self._watch.over(config.key)
         self._started.clear()  # they start again
         self.say(f"memory ran out and Ray ended a trial: {slots} at a time from here on")
         return slots
@@ -142,6 +146,8 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
             self._end(config, State.STOPPED, reason)
 
     def _end(self, config: TrialConfig, state: State, reason: str | None) -> None:
+        self._watch.over(config.key)
+        self._running.pop(config.key, None)
         result = TrialResult(
             trial=config.key,
             config=config,

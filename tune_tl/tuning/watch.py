@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,31 +59,33 @@ class Watch:
 
     def __init__(self, folder: Path, limit_s: float) -> None:
         self._folder, self._limit = folder, limit_s
-        self._seen: dict[str, tuple[str, float]] = {}  # by trial: the last sign, and when it was new
+        self._seen: dict[
+            str, tuple[str, float]
+        ] = {}  # of trials that run: the sign, and since when
         self._looked = time.monotonic()
 
     def begin(self, key: str) -> None:
         """A trial starts, or starts again."""
         self._seen[key] = ("", time.monotonic())
 
-    def hung(self, running: Iterable[tuple[str, Trial]]) -> list[Trial]:
-        """Those of the running trials that hang; cheap, to be asked all the time."""
+    def over(self, key: str) -> None:
+        """It has no process any more."""
+        self._seen.pop(key, None)
+
+    def hung(self) -> list[str]:
+        """Those that hang; cheap, to be asked all the time."""
         now = time.monotonic()
         if now - self._looked < BEAT_S:
             return []
         self._looked = now
-        found = []
-        for key, trial in running:
-            sign, since = self._seen.get(key, ("", now))
+        for key, (sign, _) in self._seen.items():
             if (new := self._sign(key)) != sign:
-                since = now
-            self._seen[key] = (new, since)
-            if now - since > self._limit:
-                found.append(trial)
-        return found
+                self._seen[key] = (new, now)
+        return [key for key, (_, since) in self._seen.items() if now - since > self._limit]
 
     def end(self, key: str, trial: Trial) -> None:
         """End the process of a trial that hangs, for good."""
+        self.over(key)
         trial.max_failures = 0
         with contextlib.suppress(Exception):
             ray.kill(trial.temporary_state.ray_actor)
