@@ -98,11 +98,15 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config, reason = _config(trial), _reason(trial)
+        if config not in self._started:  # its process died before it started
+            self._begin(config)
         self._watch.over(config.key)
         self.say(f"trial {config.key} crashed ({reason}): tried again from epoch {len(self._epochs[config])}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config = _config(trial)
+        if config not in self._started:
+            self._begin(config)
         self._end(config, State.FAILED, self._failed.pop(config, None) or _reason(trial))
         _forget(trial)
 
