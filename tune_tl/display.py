@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,6 +40,8 @@ class Display(Observer):
         self._failed = sum(result.failed for result in past.ended)
         # The best epoch of each trial that has not failed.
         self._bests = {r.trial: (r.best.val_f1, r.config, r.best.epoch) for r in past.ended if r.best}
+        for config, epochs in past.cut_off.items():
+            self._better(config, epochs)
         self._notes = past.notes
         self._line_at = -LINE_EVERY_S
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
@@ -74,8 +76,7 @@ class Display(Observer):
         better = metrics.val_f1 > max((f1 for f1, _, _ in self._bests.values()), default=-1.0)
         with self._lock:
             self._running[config.key] = (config, metrics)
-            if metrics.val_f1 > self._bests.get(config.key, (-1.0,))[0]:
-                self._bests[config.key] = (metrics.val_f1, config, metrics.epoch)
+            self._better(config, [metrics])
         self._line(BEST_EVERY_S if better else LINE_EVERY_S)
 
     def end(self, result: TrialResult) -> None:
@@ -89,6 +90,11 @@ class Display(Observer):
             text = Text(f"trial {result.trial} failed: {result.reason}", style="red")
             self._console.print(text, soft_wrap=True)
         self._line(LINE_EVERY_S)
+
+    def _better(self, config: TrialConfig, epochs: Iterable[EpochMetrics]) -> None:
+        for metrics in epochs:
+            if metrics.val_f1 > self._bests.get(config.key, (-1.0,))[0]:
+                self._bests[config.key] = (metrics.val_f1, config, metrics.epoch)
 
     def say(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)

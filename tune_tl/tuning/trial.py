@@ -12,7 +12,7 @@ from tune_tl.experiment import Experiment, TrialConfig
 from tune_tl.training.weights import Pretrained
 
 FAILED = "failed"  # in place of metrics: why a trial ended that would come out the same if tried again
-SIGNS = "alive"  # the folder with the trials' signs of life (see watch.py), in the search's
+SIGNS = "ray/alive"  # the folder with the trials' signs of life (see watch.py), in the search's
 
 
 def run_trial(
