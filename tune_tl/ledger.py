@@ -181,11 +181,11 @@ def _end(row: dict[str, Any]) -> _Line:
         config=config,
         state=State(row["state"]),
         epochs=(),
-        started=row["started"],
-        ended=row["ended"],
-        resource=row["resource"],
-        units=row["units"],
-        reason=row["reason"],
+        started=float(row["started"]),
+        ended=float(row["ended"]),
+        resource=str(row["resource"]),
+        units=float(row["units"]),
+        reason=None if row["reason"] is None else str(row["reason"]),
     )
     return _Line(row.get("n", math.inf), float(row["ended"]), config, end=result)
 

@@ -57,7 +57,10 @@ def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
         console.print(sample_banner(found), style="bold", soft_wrap=True, markup=False)
     split = published_split(found.entry, found.root) if found.entry else None
     dataset = scan(found.root, name=named, source=found.source, published=split)
-    return replace(dataset, notes=(*(["published split"] if split else []), *dataset.notes))
+    notes = ["published split"] if split else []
+    if data is None and Path(named).is_dir():
+        notes.append(f"not the folder {named!r} that lies here: its name is ./{named}")
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:

@@ -23,8 +23,9 @@ from tune_tl.training.augment import POLICIES
 SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "first")
 DEFAULT = "default"  # the space of a folder that has none of its own
 SEEDS = 2**32  # as many as NumPy, and so Optuna, has
-# Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all.
-MAX_BYTES, MAX_ALIASES = 50_000, 10
+# Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all, and
+# what lies deep takes PyYAML long.
+MAX_BYTES, MAX_ALIASES, MAX_DEPTH = 50_000, 10, 20
 
 _PACKAGE = Path(__file__).resolve().parent
 # Inside the installed package; beside it in a checkout.
@@ -130,9 +131,13 @@ def _read(path: Path) -> Any:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise ValueError(f"{size:,} bytes, above {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        if aliases > MAX_ALIASES:
-            raise ValueError(f"{aliases} aliases, above {MAX_ALIASES}; write their values out")
+        aliases = depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if aliases > MAX_ALIASES or depth > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_ALIASES} aliases, or {MAX_DEPTH} values in each other")
         return yaml.safe_load(text)
     # Besides its own errors PyYAML lets through what a malformed date or number, a bad tag and deep
     # nesting raise in it.

@@ -13,4 +13,4 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises BadInput."""
-        raise BadInput(f"{message}; see {self.prog} --help")
+        raise BadInput(f"{' '.join(message.split())}; see {self.prog} --help")
