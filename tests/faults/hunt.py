@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,14 +22,6 @@ Blow = Callable[[subprocess.Popen[str]], None]
 
 def sigkill(process: subprocess.Popen[str]) -> None:
     process.kill()
-
-
-def sigterm(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-
-
-def sigint(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
 
 
 @dataclass
@@ -60,25 +51,28 @@ class Hunt:
         self._listed = self._states()
         begun = time.monotonic()
         process = self.place.start(self.place.command(*given))
-        while process.poll() is None and (age := time.monotonic() - begun) < self.patience:
-            self._look()
-            if blow := strike(age):
-                seen = Seen.of(self.folder)
-                self._look()  # before the blow, what had been acknowledged only now could well be trained
-                self.seen = seen
-                blow(process)
-            else:
-                time.sleep(0.02)
-        if process.returncode is None:
+        try:
+            while process.poll() is None and (age := time.monotonic() - begun) < self.patience:
+                self._look()
+                if blow := strike(age):
+                    seen = Seen.of(self.folder)
+                    self._look()  # what had been acknowledged only since the last blow could well be trained
+                    self.seen = seen
+                    blow(process)
+                else:
+                    time.sleep(0.02)
+        finally:
             process.kill()
         out, err = process.communicate()
+        print(err, end="")  # shown if the test fails
         self._look()
         return Done(process.returncode, out, err)
 
     def live(self, strike: Callable[[float], Blow | None] = lambda age: None) -> Done:
         """Run the search, or go on with it, and look whether what it had acknowledged is still there."""
         before = Seen.of(self.folder)
-        done = self.run(strike, resume=(self.folder / "search.json").exists())
+        begun = self.folder.exists() and any(not file.name.startswith(".") for file in self.folder.iterdir())
+        done = self.run(strike, resume=begun)
         after = Seen.of(self.folder)
         assert lost(before, after) + lost(self.seen, after) == [], done
         assert breaches(after, retried=self.retried) == [], done

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from tune_tl.tuning.orphans import FILE, VARIABLE
+
 
 def carrying(entry: str) -> dict[int, str]:
     """Processes with `entry` (NAME=value) in their environment, by number, and what they call themselves."""
@@ -19,10 +21,10 @@ def carrying(entry: str) -> dict[int, str]:
 
 def of_last_run(folder: Path) -> dict[int, str]:
     """What runs of what Ray started for the last run of the search in `folder`."""
-    file = folder / ".processes"
-    return carrying(f"TUNE_TL_PROCESS={file.read_text().strip()}") if file.exists() else {}
+    file = folder / FILE
+    return carrying(f"{VARIABLE}={file.read_text().strip()}") if file.exists() else {}
 
 
-def at_trials(folder: Path) -> list[int]:
-    """The workers that train a trial of the search in `folder` now."""
-    return [pid for pid, name in of_last_run(folder).items() if name.startswith("ray::") and "train" in name]
+def trial_workers(folder: Path) -> list[int]:
+    """Those of them in which trials run."""
+    return [pid for pid, name in of_last_run(folder).items() if name.startswith("ray::ImplicitFunc")]
