@@ -11,6 +11,7 @@ from pathlib import Path
 from tune_tl.experiment import BadInput
 
 DEFAULT_FILE = "mlflow.db"  # MLflow's own default, in the working directory
+LONGEST = 504  # bytes of a file's name, absolute, of which SQLite keeps eight of its 512 for itself
 REQUEST_SECONDS = 5  # the longest that one request may hang, and so about the longest that closing waits
 
 # MLflow asks a dead server eight times over four minutes; the tracker repeats what failed by itself, so
@@ -112,7 +113,15 @@ def _absolute(uri: str) -> str:
         raise BadInput(
             f"tracking URI {uri!r} names no file: it would forget the search; use sqlite:///{DEFAULT_FILE}"
         )
-    return f"{head}:///{Path(path).absolute()}{mark}{query}"
+    file = Path(path).absolute()
+    problem = ""
+    if not Path(path).is_absolute() and (code := re.search(r"\?|%[0-9A-Fa-f]{2}", str(Path.cwd()))):
+        problem = f"holds {code[0]!r}, which means something else in a URI"
+    if len(os.fsencode(file)) > LONGEST:
+        problem = f"is longer than the {LONGEST} bytes that SQLite takes"
+    if problem:
+        raise BadInput(f"tracking store {str(file)!r}: its name {problem}; give --tracking-uri another")
+    return f"{head}:///{file}{mark}{query}"
 
 
 def _as_sqlite(path_or_file_uri: str) -> str:
