@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +179,27 @@ def test_a_single_changed_digit_is_noticed(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(path.read_bytes().replace(b'"seed": 2', b'"seed": 3', 1))
     with pytest.raises(BadInput, match=rf"{name}:\d: .*checksum"):
+        ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b', "crc"', b', "crd"'),
+        lambda line: line[: line.index(b', "crc"')] + b"}",
+        lambda line: line[:-1] + b', "val_f1": 0.99, "state": "completed"}',
+        lambda line: line[:-3] + b'"}',
+    ],
+    ids=["renamed", "removed", "followed by more", "shortened"],
+)
+def test_a_line_cannot_do_without_its_checksum(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes]
+) -> None:
+    write(tmp_path, *RESULTS)
+    first, *others = (tmp_path / name).read_bytes().splitlines()
+    (tmp_path / name).write_bytes(b"\n".join([change(first), *others, b""]))
+    with pytest.raises(BadInput, match=rf"{name}:1: .*checksum"):
         ledger.read(tmp_path)
 
 
