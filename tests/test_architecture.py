@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "usage": frozenset({"experiment"}),
     "options": frozenset({"experiment", "space", "spaces", "tracking", "tuning", "usage"}),
     "display": frozenset({"experiment", "ledger"}),
-    "resuming": frozenset({"experiment", "ledger", "data", "preflight", "results"}),
+    "resuming": frozenset({"training", "experiment", "ledger", "data", "preflight", "results"}),
     "run_folder": frozenset(
         {
             "durable",

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tune_tl import options, spaces
 from tune_tl.experiment import BadInput
 from tune_tl.options import DEFAULT_BUDGET_S, Options
-from tune_tl.tracking.store import tracking_uri
 from tune_tl.tuning.strategies import STRATEGIES
 
 

@@ -24,6 +24,7 @@ from tune_tl.preflight import Ready
 from tune_tl.results.runs import RESULT_FILE, SEARCH_FILE
 from tune_tl.run_folder import begin
 from tune_tl.training.backbones import BACKBONES
+from tune_tl.training.checkpoint import Checkpoints
 from tune_tl.training.weights import Pretrained
 
 EPOCHS = 3
@@ -198,7 +199,7 @@ def test_a_record_that_is_gone_altogether_is_missed(
 def test_a_failed_trial_that_is_run_again_leaves_the_record_whole(
     experiment: Experiment, ready: Ready, concluded: Path
 ) -> None:
-    past = begin(experiment, ready, retry_failed=True)
+    past = begin(replace(experiment, retry_failed=True), ready)
     assert config(3) in past.cut_off
     book = Ledger(concluded, lambda: 3.0)
     book.epoch(config(3), metrics(3, 1))
@@ -297,6 +298,7 @@ from pathlib import Path
 from tune_tl.experiment import Experiment
 from tune_tl.preflight import room_note
 from tune_tl.training.backbones import BACKBONES
+from tune_tl.training.checkpoint import Checkpoints
 from tune_tl.training.weights import Pretrained
 
 made = Experiment("x", 3, None, "tpe", 1, Path(sys.argv[1]), cpus_per_trial=float(sys.argv[3]))
@@ -323,3 +325,43 @@ def test_a_disk_that_may_fill_up_is_told_beforehand(
         f"{output}/x may come to need {gigabytes} GB, but 0.1 GB are free on its disk; "
         "make room, or give --output a folder on another one\n"
     )
+
+
+def test_a_backbone_that_left_the_space_is_named(experiment: Experiment, ready: Ready, folder: Path) -> None:
+    without = replace(ready, space=ready.space.with_backbones({"vgg16": None}))
+    with pytest.raises(
+        BadInput, match=r"used resnet18, which is no longer in the space; put it back, or"
+    ) as told:
+        begin(experiment, without)
+    assert "\n" not in str(told.value)
+
+
+def test_checkpoints_of_epochs_that_the_record_lacks_are_a_loss_that_is_named(
+    experiment: Experiment, ready: Ready, folder: Path
+) -> None:
+    experiment.checkpoints.mkdir()
+    state = Checkpoints(experiment.checkpoints, config(4).key).state
+    state(3).write_text("saved, and not yet on record when the process was killed")
+    begin(experiment, ready)
+    state(4).write_text("no kill explains this")
+    with pytest.raises(BadInput, match=rf"{EPOCHS_FILE} has lost lines: .*{config(4).key}.* --name"):
+        begin(experiment, ready)
+
+
+def test_failed_trials_that_are_retried_find_nothing_of_their_past(
+    experiment: Experiment, ready: Ready, folder: Path
+) -> None:
+    experiment.checkpoints.mkdir()
+    left = Checkpoints(experiment.checkpoints, config(3).key).state(2)
+    left.write_text("by a process that was killed before it removed this")
+    begin(experiment, ready)
+    assert left.exists()
+    assert begin(replace(experiment, retry_failed=True), ready).cut_off[config(3)] == ()
+    assert not left.exists()
+
+
+def test_the_time_that_all_runs_took_to_prepare_is_known(
+    experiment: Experiment, ready: Ready, folder: Path
+) -> None:
+    assert begin(experiment, ready, 10.0).prepared_s == 10.0
+    assert begin(experiment, ready, 2.5).prepared_s == 12.5

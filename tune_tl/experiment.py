@@ -196,6 +196,8 @@ class Experiment:
     gpus_per_trial: float | None = None  # None: one where there is one
     retries: int = 1  # of a trial that crashes
     stall_s: float = 600.0  # a trial that gets nowhere for so long hangs
+    retry_failed: bool = False  # of a search that goes on: run failed trials again
+    tracking_uri: str | None = None  # of MLflow, where one was asked for
 
     @property
     def folder(self) -> Path:

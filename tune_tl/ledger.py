@@ -97,6 +97,7 @@ class Past:
     # To be gone on with before anything new, with the epochs that count.
     cut_off: Mapping[TrialConfig, tuple[EpochMetrics, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what a person should know before the search goes on, a line each
+    prepared_s: float = 0.0  # that went by before the first trial could start, in all runs
 
 
 def read(folder: Path) -> list[TrialResult]:

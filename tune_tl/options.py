@@ -17,6 +17,7 @@ from tune_tl.tuning.strategies import STRATEGIES
 from tune_tl.usage import Parser
 
 DEFAULT_BUDGET_S = 600.0
+LEAST_STALL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Options:
             gpus_per_trial=self.gpus_per_trial,
             retries=self.retries,
             stall_s=self.stall_s,
+            retry_failed=self.retry_failed,
+            tracking_uri=self.tracking_uri,
         )
 
     def resume_command(self, name: str) -> str:
@@ -117,7 +120,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         cpus_per_trial=given.cpus_per_trial,
         gpus_per_trial=given.gpus_per_trial,
         retries=given.retries,
-        stall_s=Experiment.stall_s if given.stall is None else spaces.seconds(given.stall, "--stall"),
+        stall_s=_stall(given.stall),
         yes=given.yes,
     )
 
@@ -168,6 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--stall", metavar="TIME", help="a trial without a sign of life for so long fails (default: 10m)")
     add("--yes", action="store_true", help="go on without images that cannot be decoded")
     return parser
+
+
+def _stall(text: str | None) -> float:
+    limit = Experiment.stall_s if text is None else spaces.seconds(text, "--stall")
+    if limit < LEAST_STALL_S:
+        raise BadInput(f"--stall {text!r}: a process takes longer to start; give {LEAST_STALL_S:g}s or more")
+    return limit
 
 
 def _time(seconds: float) -> str:

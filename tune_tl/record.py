@@ -33,7 +33,6 @@ class Record(contextlib.ExitStack):
         experiment: Experiment,
         ready: Ready,
         past: Past,
-        tracking_uri: str | None,
         clock: Clock,
         console: Console,
     ) -> None:
@@ -41,7 +40,7 @@ class Record(contextlib.ExitStack):
         self.experiment, self.ready, self.clock = experiment, ready, clock
         folder = experiment.folder
         facts = json.loads((folder / runs.SEARCH_FILE).read_text(encoding="utf-8"))
-        self._uri = same_store(facts["tracking_uri"], tracking_uri)
+        self._uri = same_store(facts["tracking_uri"], experiment.tracking_uri)
         self._search = Search.of(folder, facts)
         self._tracker = Tracker(self._uri, lambda line: console.print(Text(line), soft_wrap=True))
         self._tracker.start(self._search)

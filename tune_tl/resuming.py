@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tune_tl import ledger
 from tune_tl.data import manifest
 from tune_tl.data.folder import Dataset
-from tune_tl.experiment import BadInput, TrialResult
+from tune_tl.experiment import BadInput, EpochMetrics, TrialConfig
 from tune_tl.preflight import Ready
 from tune_tl.results.runs import RESULT_FILE
+from tune_tl.training.checkpoint import Checkpoints
 
 _RESTORE = "restore it, or start a search under another --name"
 
 
-def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[str, list[str]]:
-    """The id of the search that `path` describes, and a line for each thing that is no longer as it was.
+def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
+    """What `path` says of the search, and a line for each thing that is no longer as it was.
 
     Raises BadInput if `facts` are of another search: other images, another space.
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         old, domains = before["dataset"]["fingerprint"], dict(before["domains"])
-        known, versions = str(before["id"]), dict(before.get("versions") or {})
+        known = {"id": str(before["id"]), "prepared_s": float(before.get("prepared_s") or 0.0)}
+        versions = dict(before.get("versions") or {})
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error!r}); restore it, or give another --name") from None
     new = facts["dataset"]["fingerprint"]
@@ -81,12 +83,28 @@ def require_told(folder: Path) -> None:
         raise BadInput(f"{both} has lost all lines of trial {gone[0]}, {lost}")
 
 
-def require_weights(past: Iterable[TrialResult], ready: Ready) -> None:
-    """Raises BadInput if trials on record may be finalists whose backbone's weights are gone."""
-    for result in past:
-        if result.best and result.config.backbone in ready.missing:
-            name = result.config.backbone
+def require_weights(configs: Iterable[TrialConfig], ready: Ready) -> None:
+    """Raises BadInput if trials on record have a backbone that left the space, or whose weights are gone."""
+    for config in configs:
+        name = config.backbone
+        if name in ready.missing:
             raise BadInput(
-                f"trial {result.trial} on record used {name}, whose weights are no longer to be had "
+                f"trial {config.key} on record used {name}, whose weights are no longer to be had "
                 f"({ready.missing[name]}); bring them back, or start a search under another --name"
+            )
+        if name not in ready.space.backbones:
+            raise BadInput(
+                f"trial {config.key} on record used {name}, which is no longer in the space; "
+                "put it back, or start a search under another --name"
+            )
+
+
+def require_told_epochs(cut_off: Mapping[TrialConfig, Sequence[EpochMetrics]], checkpoints: Path) -> None:
+    """Raises BadInput if a trial's checkpoints are of later epochs than its record knows of."""
+    for config, epochs in cut_off.items():
+        saved = max(Checkpoints(checkpoints, config.key).states(), default=0)
+        if saved > len(epochs) + 1:  # one may be saved and not yet on record
+            raise BadInput(
+                f"{checkpoints.parent / ledger.EPOCHS_FILE} has lost lines: it ends at epoch {len(epochs)} "
+                f"of trial {config.key}, which came to {saved}; {_RESTORE}"
             )

@@ -115,21 +115,21 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def begin(
-    experiment: Experiment, ready: Ready, tracking_uri: str | None = None, *, retry_failed: bool = False
-) -> Past:
+def begin(experiment: Experiment, ready: Ready, prepared_s: float = 0.0) -> Past:
     """Write down what is searched; what earlier runs of the search leave to this one.
 
-    On a resume, raises BadInput if it is something else than before, or if the record of it is damaged.
-    What failed is run again if asked to, and what the budget ended before its first epoch always.
+    `prepared_s` is what this run took until now. On a resume, raises BadInput if it is something else than
+    before, or if the record of it is damaged. What failed is run again if asked to, and what the budget
+    ended before its first epoch always.
     """
     folder = experiment.folder
     path = folder / SEARCH_FILE
-    store = same_store(recorded(folder, "tracking_uri"), tracking_uri)
-    facts = _facts(experiment, ready) | {"tracking_uri": redacted(store)}
+    store = same_store(recorded(folder, "tracking_uri"), experiment.tracking_uri)
+    facts = _facts(experiment, ready) | {"tracking_uri": redacted(store), "prepared_s": prepared_s}
     notes: list[str] = []
     if path.exists():
-        facts["id"], notes = resuming.same_search(path, facts, ready.dataset)
+        known, notes = resuming.same_search(path, facts, ready.dataset)
+        facts |= {"id": known["id"], "prepared_s": known["prepared_s"] + prepared_s}
         ledger.require_whole(folder)
     elif ledger.elapsed(folder) or (folder / RESULT_FILE).exists():
         raise BadInput(
@@ -137,15 +137,20 @@ def begin(
         )
     resuming.require_told(folder)
     ended = ledger.read(folder)
-    past = [r for r in ended if r.best or (r.failed and not retry_failed)]
-    again = {r.config: () for r in ended if r not in past}
-    resuming.require_weights(past, ready)
+    past = [r for r in ended if r.best or (r.failed and not experiment.retry_failed)]
+    cut_off = ledger.unfinished(folder)
+    resuming.require_weights([*(r.config for r in ended), *cut_off], ready)
+    resuming.require_told_epochs(cut_off, experiment.checkpoints)
+    known_for_good = {r.trial for r in past}
+    again = {r.config: () for r in ended if r.trial not in known_for_good}
+    for config in again:  # they start anew
+        Checkpoints(experiment.checkpoints, config.key).remove()
     ledger.Ledger(folder, lambda: 0.0).close()  # its files are there from now on, or were lost
     manifest.write(folder, ready.dataset)
     write_json(path, facts)
     if note := room_note(experiment, ready.pretrained):
         notes.append(note)
-    return Past(tuple(past), {**ledger.unfinished(folder), **again}, tuple(notes))
+    return Past(tuple(past), {**cut_off, **again}, tuple(notes), facts["prepared_s"])
 
 
 def _facts(experiment: Experiment, ready: Ready) -> dict[str, Any]:

@@ -29,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(f"error: a disk is full ({error}); make room", file=sys.stderr)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        print(f"error: {f'a disk is full ({error}); make room' if full else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 143 if _told_to_end else 130
@@ -56,18 +55,18 @@ def search(given: Options, start: float) -> int:
         experiment = given.experiment(name())
         held.enter_context(run_folder.claimed(experiment.folder, fresh=not given.resume))
         cluster.end_left(experiment.folder)
-        past = run_folder.begin(experiment, ready, given.tracking_uri, retry_failed=given.retry_failed)
+        past = run_folder.begin(experiment, ready, time.monotonic() - start)
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:
             return before + time.monotonic() - start
 
         # Time that preflight takes (downloads, decoding) is not taken from the trials.
-        ends = None if experiment.budget_s is None else clock() - before + experiment.budget_s
+        ends = None if experiment.budget_s is None else past.prepared_s + experiment.budget_s
         from tune_tl.record import Record
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
-        record = held.enter_context(Record(experiment, ready, past, given.tracking_uri, clock, console))
+        record = held.enter_context(Record(experiment, ready, past, clock, console))
         held.enter_context(going_on(console, given.resume_command(experiment.name)))
         display = held.enter_context(Display(experiment, console, clock, ends, past))
         observers = [*record.observers, display]

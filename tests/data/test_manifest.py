@@ -69,7 +69,7 @@ def copy(place: str, to: str) -> Change:
         ((remove("val/dog/3.jpg"),), "1 removed (val/dog/3.jpg)"),
         ((edit("test/cat/0.jpg"),), "1 changed (test/cat/0.jpg)"),
         ((copy("train/dog/1.jpg", "train/dog/again.jpg"),), "1 added (train/dog/again.jpg)"),
-        ((move("train/cat/1.jpg", "train/dog/x.jpg"),), "1 added, 1 removed (train/dog/x.jpg, train/cat/1.jpg)"),
+        ((move("train/cat/1.jpg", "train/dog/x.jpg"),), "1 added, 1 removed (train/dog/x.jpg, train/cat/1.jpg)"),  # noqa: E501
         ((move("train/cat/1.jpg", "val/cat/x.jpg"), edit("val/cat/0.jpg")), "1 changed (val/cat/0.jpg)"),
         ((move("train/cat/1.jpg", "train/cat/x.jpg"), add("train/cat/y.jpg")), "1 added (train/cat/y.jpg)"),
         (
@@ -110,7 +110,8 @@ def test_images_that_only_change_their_split_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}x", '{"cat": []}', '{"cat": {"a": 1}}', '{"cat": {"a": "x"}}', "[" * 9999]
+    "text",
+    ["", "{", "[]", "null", "{}x", '{"cat": []}', '{"cat": {"a": 1}}', '{"cat": {"a": "x"}}', "[" * 9999],
 )  # fmt: skip
 def test_a_damaged_note_costs_the_details_only(root: Path, text: str) -> None:
     (root.parent / manifest.MANIFEST_FILE).write_text(text)

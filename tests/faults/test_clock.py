@@ -12,7 +12,8 @@ from place import TWO_AT_A_TIME, Place
 JUMPING = """
 import time
 now, start = time.time, time.monotonic()
-time.time = lambda: now() + 86400 * sum(sign for after, sign in ((6, 1), (14, -3)) if time.monotonic() > start + after)
+JUMPS = ((6, 1), (14, -3))  # seconds after the start, days
+time.time = lambda: now() + 86400 * sum(days for after, days in JUMPS if time.monotonic() > start + after)
 """
 BUDGET_S = 25.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -73,7 +72,7 @@ def _about(facts: dict[str, Any], result: dict[str, Any]) -> About:
         strategy=str(facts.get("strategy") or result.get("strategy") or ""),
         space=str(facts.get("space") or ""),
         seed=facts.get("seed"),
-        wall_s=None if result.get("wall_s") is None else _finite(result["wall_s"]),
+        wall_s=None if result.get("wall_s") is None else _number(result["wall_s"]),
         dataset=dataset,
         versions=dict(result.get("versions") or {}),
     )
@@ -83,16 +82,16 @@ def _score(said: Mapping[str, Any]) -> TestScore:
     """Raises ValueError where a number is none, which would show only when a page is half written."""
     score = TestScore.from_dict(said)
     for value in (score.f1, score.accuracy, *score.ci, *chain.from_iterable(score.confusion)):
-        _finite(value)
+        _number(value)
     for row in score.report:
-        _finite(row.precision + row.recall + row.f1 + row.support)
+        _number(row.precision + row.recall + row.f1 + row.support)
     if {len(score.report)} != {len(score.confusion), *map(len, score.confusion)}:
         raise ValueError("a confusion matrix that is not classes by classes")
     return score
 
 
-def _finite(value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or not abs(value) < 1e15:
         raise ValueError(f"{value!r} is no number")
     return value
 

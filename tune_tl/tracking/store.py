@@ -42,6 +42,10 @@ def tracking_uri(argument: str | None = None) -> str:
     """
     given = (argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FILE}").strip()
     scheme = _scheme(given)
+    if "***" in given:
+        raise BadInput(
+            f"tracking URI {given!r}: its password is left out; give it, too"
+        )
     if scheme in ("", "file"):
         raise BadInput(
             f"tracking URI {given!r}: MLflow keeps no runs in plain files any more; use {_as_sqlite(given)}"
@@ -83,7 +87,8 @@ def how_to_open(uri: str) -> str:
 def redacted(text: str) -> str:
     """`text` without the user names and passwords of the URIs in it."""
     text = re.sub(r"(://)([^/@\s:]*:[^@\s]*|[^/@\s]+)@", r"\1***@", text)
-    return re.sub(r"([?&](password|token)=)[^&\s]+", r"\1***", text)
+    secret = r"[^=&?\s]*(?:pass|pwd|token|secret|key|odbc_connect)[^=&?\s]*"
+    return re.sub(rf"([?&]{secret}=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def shown(uri: str) -> str:

@@ -59,10 +59,15 @@ def train(
     saved, notes = checkpoints.newest(config) if checkpoints else (None, [])
     last, best, said = 0, -1.0, "; ".join(notes)
     if saved:
-        course.take_up(saved)
-        last, best = saved.metrics.epoch, saved.metrics.best_val_f1
-        yield replace(saved.metrics, said=said)
-        said = ""
+        try:
+            course.take_up(saved)
+        except (ValueError, KeyError, RuntimeError) as error:  # of other versions of the libraries
+            said = f"checkpoint of epoch {saved.metrics.epoch} does not fit ({error}): starting again"
+            course = _Course(config, pretrained, images, torch.device(device))
+        else:
+            last, best = saved.metrics.epoch, saved.metrics.best_val_f1
+            yield replace(saved.metrics, said=said)
+            said = ""
     for epoch in range(last + 1, config.epochs + 1):
         metrics = course.epoch(epoch)
         metrics = replace(metrics, best_val_f1=max(best, metrics.val_f1))

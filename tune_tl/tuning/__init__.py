@@ -20,5 +20,7 @@ if (os.cpu_count() or 1) <= 32:
     os.environ.setdefault("RAY_preload_python_modules", "tune_tl.tuning.warm")
 # A trial whose loss is no number any more says so in place of its metrics.
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+# A worker whose last trial needs long to leave it is waited for: Tune would lose the next trial, in silence.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "300")
 # The ledger is what a search is resumed from. Tune's own snapshot costs more with every trial that it has.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")

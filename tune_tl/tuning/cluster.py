@@ -37,6 +37,7 @@ class Cluster:
         # What Ray says while the search has no folder yet.
         self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the cluster
         self._handler: logging.Handler = logging.NullHandler()
+        self._stderr = os.dup(2)
 
     def __enter__(self) -> Cluster:
         return self
@@ -47,6 +48,9 @@ class Cluster:
         if self._thread and (self.address is None or self._up.is_set()):
             # An interrupt in the middle of an import can leave it locked, and the thread waiting for it.
             self._thread.join(PATIENCE_S)
+        if self._thread and self._thread.is_alive() and not self._up.is_set():
+            os.dup2(self._stderr, 2)  # it holds that, and what is wrong is yet to be said
+        os.close(self._stderr)
         logging.getLogger("ray").removeHandler(self._handler)
         self._handler.close()
         self._said.close()

@@ -53,6 +53,16 @@ def end_left(folder: Path, mark: str) -> int:
     return ended
 
 
+def end(number: int, mark: bytes) -> None:
+    """End the process `number` if it carries `mark`. Raises OSError if there is none."""
+    handle = os.pidfd_open(number)  # before it is looked at: its number may become another's
+    try:
+        if _carries(Path(f"/proc/{number}"), mark):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    finally:
+        os.close(handle)
+
+
 def _end(mark: bytes) -> int:
     ended: set[int] = set()
     deadline = time.monotonic() + PATIENCE

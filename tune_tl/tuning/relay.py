@@ -36,12 +36,13 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         self._resource = "gpu" if experiment.gpus_per_trial else "cpu"
         self._units = experiment.gpus_per_trial or experiment.cpus_per_trial
         self._ended = list(past.ended)
+        self._over = {result.trial for result in past.ended}
+        self._trouble: Exception | None = None
         self._epochs = {config: list(epochs) for config, epochs in past.cut_off.items()}
         self._started: dict[TrialConfig, float] = {}  # of the trials that run
         self._running: dict[str, tuple[TrialConfig, Trial]] = {}  # by key: those that have a process
         self._starting: set[TrialConfig] = set()  # of those, the ones that have told nothing yet
         self._failed: dict[TrialConfig, str] = {}  # why, of trials whose end Ray has yet to tell
-        self._retries = experiment.retries
         self._watch = Watch(experiment.folder / SIGNS, experiment.stall_s)
         self._stall_s = experiment.stall_s
         for config, epochs in past.cut_off.items():
@@ -80,11 +81,11 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         metrics = EpochMetrics.from_dict(result)
         if metrics.said:
             self.say(f"trial {config.key}: {metrics.said}")
-        epochs = self._epochs[config]
+        epochs, starting = self._epochs[config], config in self._starting
+        self._starting.discard(config)
         if metrics.epoch <= len(epochs):  # acknowledged before: the trial started again from its files
-            if config in self._starting and metrics.epoch < len(epochs) and not metrics.said:
+            if starting and metrics.epoch < len(epochs) and not metrics.said:
                 self.say(f"trial {config.key}: checkpoint of epoch {len(epochs)} is gone: trained again")
-            self._starting.discard(config)
             return
         if metrics.epoch > len(epochs) + 1:
             raise RuntimeError(f"trial {config.key} tells epoch {metrics.epoch} after {len(epochs)}")
@@ -93,11 +94,16 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
             observer.epoch(config, metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._stop(_config(trial), "outperformed")
+        try:
+            self._stop(_config(trial), "outperformed")
+        except Exception as error:  # Ray would take it for the trial's own
+            self._trouble = error
         _forget(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config, reason = _config(trial), _reason(trial)
+        if config.key in self._over:
+            return
         if config not in self._started:  # its process died before it started
             self._begin(config)
         self._watch.over(config.key)
@@ -105,12 +111,16 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config = _config(trial)
+        if config.key in self._over:
+            return
         if config not in self._started:
             self._begin(config)
         self._end(config, State.FAILED, self._failed.pop(config, None) or _reason(trial))
         _forget(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._trouble:
+            raise self._trouble
         for key in self._watch.hung():
             config, trial = self._running[key]
             self._failed[config] = f"hung: no sign of life for {self._stall_s:g} s"
@@ -126,13 +136,19 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         for config in self._started:
             self._watch.over(config.key)
         self._started.clear()  # they start again
+        self._failed.clear()
         self.say(f"memory ran out and Ray ended a trial: {slots} at a time from here on")
         return slots
 
     def close(self) -> None:
-        """End what still ran when the budget did."""
-        for config in list(self._started):
-            self._stop(config, "budget spent")
+        """End what still ran when the budget did, and what had run and was not come to again."""
+        if self._trouble:
+            raise self._trouble
+        for config, epochs in list(self._epochs.items()):
+            if epochs and config not in self._started:
+                self._begin(config)
+            if config in self._started:
+                self._stop(config, "budget spent")
 
     def _begin(self, config: TrialConfig) -> None:
         epochs = self._epochs.setdefault(config, [])
@@ -152,6 +168,8 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     def _end(self, config: TrialConfig, state: State, reason: str | None) -> None:
         self._watch.over(config.key)
         self._running.pop(config.key, None)
+        self._starting.discard(config)
+        self._over.add(config.key)
         result = TrialResult(
             trial=config.key,
             config=config,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -96,23 +96,34 @@ def _asha(epochs: int) -> TrialScheduler:
     """
     from ray.tune.schedulers import ASHAScheduler
 
-    from tune_tl.experiment import BEST, EPOCH
+    from tune_tl.experiment import BEST, EPOCH, TrialConfig
 
-    return ASHAScheduler(
+    class Asha(ASHAScheduler):  # type: ignore[misc]  # Ray ships no types
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            """What `recall` told of this trial is known by its key, and from now on by Ray's name for it."""
+            super().on_trial_add(tune_controller, trial)
+            key = TrialConfig.from_dict(trial.config).key
+            for _, recorded in self._trial_info[trial.trial_id]._rungs:
+                if key in recorded:
+                    recorded[trial.trial_id] = recorded.pop(key)
+
+    return Asha(
         time_attr=EPOCH,
         metric=BEST,
         mode="max",
         max_t=epochs,
-        grace_period=max(1, round(epochs / 4)),
+        grace_period=math.ceil(epochs / 4),
         reduction_factor=2,
     )
 
 
 def recall(scheduler: TrialScheduler, past: Past) -> None:
-    """Let a scheduler that stops trials early know what ended trials reached before it was there."""
+    """Let a scheduler that stops trials early know what was reached before it was there, by trials' keys."""
+    reached = {r.trial: r.epochs for r in past.ended if r.best}
+    reached |= {config.key: epochs for config, epochs in past.cut_off.items()}
     for bracket in getattr(scheduler, "_brackets", ()):  # Ray has no other way
-        for result in past.ended:
+        for key, epochs in reached.items():
             best = -math.inf
-            for metrics in result.epochs if result.best else ():
+            for metrics in epochs:
                 best = max(best, metrics.val_f1)
-                bracket.on_result(SimpleNamespace(trial_id=result.trial), metrics.epoch, best)
+                bracket.on_result(SimpleNamespace(trial_id=key), metrics.epoch, best)

@@ -1,8 +1,8 @@
 """Which trials hang: those whose process has got nowhere for too long.
 
-A long epoch is told from one that hangs by a sign of life that each trial keeps in a small file, from its
-own process: how often it has got somewhere (a batch, a chunk of images). The driver looks whether that
-changes, by its own clock.
+A long epoch is told from one that hangs by a sign of life: each trial has a small file, which its own process
+touches whenever it has got somewhere (a batch, a chunk of images). The driver looks whether that changes, by
+its own clock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import threading
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 import ray
 from ray.tune.experiment import Trial
+
+from tune_tl.tuning import orphans
 
 BEAT_S = 1.0  # between two looks, in the trial and in the driver
 
@@ -31,19 +32,18 @@ def alive(file: Path) -> Iterator[None]:
 
     over = threading.Event()
 
-    def write() -> None:
+    def beat() -> None:
         last = -1
-        while True:
+        while not over.wait(BEAT_S):
             if (now := pulse.beats()) != last:
-                sign = {"host": socket.gethostname(), "pid": os.getpid(), "beats": now}
-                with contextlib.suppress(OSError):  # a full disk is found out elsewhere
-                    file.write_text(json.dumps(sign))
+                with contextlib.suppress(OSError):
+                    os.utime(file)  # for which no disk is too full
                 last = now
-            if over.wait(BEAT_S):
-                return
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    thread = threading.Thread(target=write, name="alive", daemon=True)
+    mark = os.environ.get(orphans.VARIABLE)
+    file.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "mark": mark}))
+    thread = threading.Thread(target=beat, name="alive", daemon=True)
     thread.start()
     try:
         yield
@@ -59,14 +59,14 @@ class Watch:
 
     def __init__(self, folder: Path, limit_s: float) -> None:
         self._folder, self._limit = folder, limit_s
-        self._seen: dict[
-            str, tuple[str, float]
-        ] = {}  # of trials that run: the sign, and since when
+        self._seen: dict[str, tuple[int, float]] = {}  # of trials that run: the sign, and since when
         self._looked = time.monotonic()
 
     def begin(self, key: str) -> None:
         """A trial starts, or starts again."""
-        self._seen[key] = ("", time.monotonic())
+        with contextlib.suppress(OSError):
+            (self._folder / key).unlink()  # of an earlier run, whose process may be another's by now
+        self._seen[key] = (0, time.monotonic())
 
     def over(self, key: str) -> None:
         """It has no process any more."""
@@ -89,13 +89,13 @@ class Watch:
         trial.max_failures = 0
         with contextlib.suppress(Exception):
             ray.kill(trial.temporary_state.ray_actor)
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            sign: dict[str, Any] = json.loads(self._sign(key))
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            sign: dict[str, Any] = json.loads((self._folder / key).read_text())
             if sign["host"] == socket.gethostname():
-                os.kill(sign["pid"], signal.SIGKILL)  # one that is stopped does not hear Ray
+                orphans.end(sign["pid"], sign["mark"].encode())  # one that is stopped does not hear Ray
 
-    def _sign(self, key: str) -> str:
+    def _sign(self, key: str) -> int:
         try:
-            return (self._folder / key).read_text()
-        except (OSError, ValueError):
-            return ""
+            return (self._folder / key).stat().st_mtime_ns
+        except OSError:
+            return 0
