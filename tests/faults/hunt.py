@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Hunt:
         self.seen = Seen.of(self.folder)
         self._listed = self._states()
         begun = time.monotonic()
-        process = self.place.start(self.place.command(*given))
+        process = self.place.start(self.place.command(*given), PYTHONFAULTHANDLER="1")
         try:
             while process.poll() is None and (age := time.monotonic() - begun) < self.patience:
                 self._look()
@@ -62,9 +63,10 @@ class Hunt:
                 else:
                     time.sleep(0.02)
         finally:
-            process.kill()
+            process.send_signal(signal.SIGABRT)  # if it still runs: what its threads do goes to its errors
         out, err = process.communicate()
         print(err, end="")  # shown if the test fails
+        assert process.returncode != -signal.SIGABRT, f"does not end, after {self.patience:g} s"
         self._look()
         return Done(process.returncode, out, err)
 

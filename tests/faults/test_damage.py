@@ -54,10 +54,22 @@ def cut_off(arena: Place, life: float) -> Hunt:
     return hunt
 
 
-def copied(hunt: Hunt, name: str) -> Hunt:
-    place = hunt.place.elsewhere(name)
-    shutil.copytree(hunt.place.folder, place.folder, dirs_exist_ok=True)
-    return replace(hunt, place=place, trained=set(), again=set())
+@contextlib.contextmanager
+def as_it_was(cut_off: Hunt) -> Iterator[Hunt]:
+    """The search, to go on with; afterwards all is as before. In one place: its database is known by that."""
+    whole = cut_off.place.folder.with_name("as it was")
+    shutil.copytree(cut_off.place.folder, whole)
+    try:
+        yield replace(cut_off, trained=set(), again=set())
+    finally:
+        shutil.rmtree(cut_off.place.folder)
+        whole.rename(cut_off.place.folder)
+
+
+@pytest.fixture
+def hunt(cut_off: Hunt) -> Iterator[Hunt]:
+    with as_it_was(cut_off) as hunt:
+        yield hunt
 
 
 def resumed(hunt: Hunt, before: Seen) -> Done:
@@ -84,9 +96,8 @@ def resumed(hunt: Hunt, before: Seen) -> Done:
     [("ledger.jsonl", deleted), ("trials.jsonl", emptied), ("search.json", halved)],
 )
 def test_a_search_whose_record_is_damaged_is_refused(
-    cut_off: Hunt, file: str, damage: Callable[[Path], None]
+    hunt: Hunt, file: str, damage: Callable[[Path], None]
 ) -> None:
-    hunt = copied(cut_off, f"{file}-{damage.__name__}")
     damage(hunt.folder / file)
     left = {path.name: path.read_bytes() for path in hunt.folder.glob("*.json*")}
     done = hunt.run(resume=True)
@@ -106,8 +117,7 @@ def newest_state(hunt: Hunt) -> tuple[str, int, Path]:
     return trial, epoch, file
 
 
-def test_a_trial_whose_newest_state_is_damaged_goes_on_from_the_one_before(cut_off: Hunt) -> None:
-    hunt = copied(cut_off, "newest-state")
+def test_a_trial_whose_newest_state_is_damaged_goes_on_from_the_one_before(hunt: Hunt) -> None:
     trial, epoch, file = newest_state(hunt)
     halved(file)
     done = resumed(hunt, Seen.of(hunt.folder))
@@ -128,7 +138,7 @@ class Bomb:
         return os.mkdir, (str(self.file),)
 
 
-def test_no_pickle_that_was_put_into_the_folder_is_ever_loaded(cut_off: Hunt, tmp_path: Path) -> None:
+def test_no_pickle_that_was_put_into_the_folder_is_ever_loaded(hunt: Hunt, tmp_path: Path) -> None:
     exploded = tmp_path / "exploded"
     plain = tmp_path / "plain"
     plain.write_bytes(pickle.dumps(Bomb(exploded)))
@@ -138,7 +148,6 @@ def test_no_pickle_that_was_put_into_the_folder_is_ever_loaded(cut_off: Hunt, tm
         bomb()
         exploded.rmdir()  # so it does work
 
-    hunt = copied(cut_off, "pickles")
     ray, checkpoints = hunt.folder / "ray", hunt.folder / "checkpoints"
     trial, epoch, newest = newest_state(hunt)
     planted = [newest, *(file for file in ray.rglob("*") if file.is_file())]
@@ -155,22 +164,19 @@ def test_no_pickle_that_was_put_into_the_folder_is_ever_loaded(cut_off: Hunt, tm
 
 
 @pytest.mark.long
-def test_nor_is_one_in_place_of_every_checkpoint(cut_off: Hunt, tmp_path: Path) -> None:
+def test_nor_is_one_in_place_of_every_checkpoint(hunt: Hunt, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb"
     bomb.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
-    hunt = copied(cut_off, "pickles-only")
     for file in hunt.folder.joinpath("checkpoints").iterdir():
         shutil.copy(bomb, file)
     hunt.run(resume=True)
     assert not (tmp_path / "exploded").exists()
 
 
-def files(hunt: Hunt) -> Iterator[Path]:
+def files(hunt: Hunt) -> list[Path]:
     """Every file that a search leaves, and the database beside it, from the working directory."""
-    yield Path(DATABASE)
-    for path in sorted(hunt.folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(hunt.place.folder)
+    left = [path for path in sorted(hunt.folder.rglob("*")) if path.is_file()]
+    return [Path(DATABASE), *(path.relative_to(hunt.place.folder) for path in left)]
 
 
 @pytest.mark.long
@@ -180,15 +186,14 @@ def test_whichever_file_is_damaged_nothing_is_lost_or_the_file_is_named(
     cut_off: Hunt, damage: Callable[[Path], None]
 ) -> None:
     wrong = {}
-    for number, file in enumerate(files(cut_off)):
-        hunt = copied(cut_off, f"{damage.__name__}-{number}")
-        before = Seen.of(hunt.folder)
-        damage(hunt.place.folder / file)
-        try:
-            done = resumed(hunt, before)
-            print(f"{file} {damage.__name__}: {done.code} {done.err.strip()}")
-            assert done.code == 0 or file.name in done.err
-        except AssertionError as error:
-            wrong[str(file)] = str(error)
-        shutil.rmtree(hunt.place.folder)
+    before = Seen.of(cut_off.folder)
+    for file in files(cut_off):
+        with as_it_was(cut_off) as hunt:
+            damage(hunt.place.folder / file)
+            try:
+                done = resumed(hunt, before)
+                print(f"{file} {damage.__name__}: {done.code} {done.err.strip()}")
+                assert done.code == 0 or file.name in done.err
+            except AssertionError as error:
+                wrong[str(file)] = str(error)
     assert wrong == {}
