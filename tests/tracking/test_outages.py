@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from mlflow import MlflowClient
 from on_record import breaches, config, epoch, result, write_search
 
 from tune_tl.experiment import State, TrialResult
+from tune_tl.tracking.health import check
 from tune_tl.tracking.tracker import CLOSE_SECONDS, Findings, Search, Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -421,3 +423,37 @@ def test_a_person_is_told_by_no_trial(search: Search, free_port: Callable[[], in
     wait_until(lambda: threads)
     tracker.close()
     assert threading.main_thread() not in threads
+
+
+MAKE = """
+import sys, time
+import mlflow
+print(time.monotonic(), flush=True)
+from tune_tl.tracking.runs import Runs
+Runs(sys.argv[1], "x").create("run", {}, 0)
+print(time.monotonic(), flush=True)
+"""
+
+
+def test_a_store_that_was_being_made_when_its_process_was_killed_is_made_again(tmp_path: Path) -> None:
+    def make(file: Path, kill_after: float | None) -> float:
+        command = [sys.executable, "-c", MAKE, f"sqlite:///{file}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            begun = float(process.stdout.readline())
+            if kill_after is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(kill_after)
+                process.kill()
+            rest = process.stdout.read()
+        assert kill_after is not None or process.returncode == 0
+        return float(rest) - begun if rest else 0.0
+
+    took = make(tmp_path / "whole.db", None)
+    for n in range(3):
+        file = tmp_path / str(n) / "mlflow.db"
+        file.parent.mkdir()
+        make(file, took * (n + 1) / 4)
+        check(f"sqlite:///{file}")
+        make(file, None)
+        assert {path.name for path in file.parent.iterdir()} <= {"mlflow.db", "mlruns"}

@@ -6,12 +6,13 @@ MLflow is imported when a `Runs` is made, in the tracker's thread: the import ta
 from __future__ import annotations
 
 import getpass
+import glob
 import hashlib
 import math
 import re
 import tempfile
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ class Runs:
         import mlflow
 
         with _only_one_creator(uri):
+            _make_whole(uri)
             self._client = mlflow.MlflowClient(tracking_uri=uri)
             self.experiment = _experiment(self._client, experiment, uri)
 
@@ -157,6 +159,27 @@ def _only_one_creator(uri: str) -> AbstractContextManager[Any]:
         return nullcontext()
     digest = hashlib.sha256(str(database).encode()).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"tune_tl-{user()}-{digest}.lock", timeout=60)
+
+
+def _make_whole(uri: str) -> None:
+    """Make a SQLite store that is not there, complete in one rename.
+
+    MLflow lays its tables out in a hundred steps, and takes no database that a kill left between two.
+    """
+    import mlflow
+
+    database = sqlite_file(uri)
+    if database is None or (database.exists() and database.stat().st_size):
+        return
+    for left in database.parent.glob(f"{glob.escape(database.name)}.part*"):
+        left.unlink()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    part = database.with_name(f"{database.name}.part")
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}")
+    client.search_experiments(max_results=1)
+    with suppress(AttributeError):
+        client._tracking_client.store.engine.dispose()  # else open as long as this process
+    part.replace(database)
 
 
 def user() -> str:

@@ -43,9 +43,7 @@ def tracking_uri(argument: str | None = None) -> str:
     given = (argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FILE}").strip()
     scheme = _scheme(given)
     if "***" in given:
-        raise BadInput(
-            f"tracking URI {given!r}: its password is left out; give it, too"
-        )
+        raise BadInput(f"tracking URI {given!r}: its password is left out; give it, too")
     if scheme in ("", "file"):
         raise BadInput(
             f"tracking URI {given!r}: MLflow keeps no runs in plain files any more; use {_as_sqlite(given)}"
