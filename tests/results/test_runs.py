@@ -51,7 +51,8 @@ ROW = {"name": "cat", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 1}
 @pytest.mark.parametrize(
     "values",
     [
-        {"wall_s": "soon"}, {"wall_s": 1e999}, {"wall_s": 10**400}, {"versions": 5}, {"dataset": [1]}, {"test_scores": [1]},
+        {"wall_s": "soon"}, {"wall_s": 1e999}, {"wall_s": 10**400}, {"versions": 5}, {"dataset": [1]},
+        {"test_scores": [1]},
         {"test_scores": {"a": None}}, {"test_scores": {"a": SCORE | {"report": [ROW], "f1": "high"}}},
         {"test_scores": {"a": SCORE | {"report": [ROW], "accuracy": None}}},
         {"test_scores": {"a": SCORE | {"report": [ROW], "ci": [0.1]}}},
