@@ -43,6 +43,9 @@ class Display(Observer):
         for config, epochs in past.cut_off.items():
             self._better(config, epochs)
         self._notes = past.notes
+        if past.ended or past.cut_off:
+            before = f"{len(past.ended)} trials done, {len(past.cut_off)} cut off"
+            self._notes = (f"going on with {experiment.name}: {before}", *self._notes)
         self._line_at = -LINE_EVERY_S
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
         self._live = Live(

@@ -42,7 +42,7 @@ def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[di
     changed = [f for f in now if f != "backbone" and now[f] != domains.get(f)]
     if changed:
         raise BadInput(
-            f"{path.parent} was started with another {' and '.join(changed)}; resume it as it was, "
+            f"{path.parent} was started with other values of {' and '.join(changed)}; resume it as it was, "
             "or start a search under another --name"
         )
     return known, [*_other_versions(before | {"versions": versions}, facts), *_other_strategy(before, facts)]

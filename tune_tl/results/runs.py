@@ -32,7 +32,7 @@ def load(folder: Path) -> Leaderboard:
         return Leaderboard.of(
             ledger.read(folder),
             {trial: _score(said) for trial, said in (result.get("test_scores") or {}).items()},
-            _about(facts, result),
+            _about(facts, result, ledger.elapsed(folder)),
             scratch=[str(name) for name in facts.get("scratch") or ()],
             timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
         )
@@ -53,6 +53,8 @@ def names(output: Path) -> list[str]:
 
 def find(output: Path, name: str | None = None) -> Path:
     """The folder of the search `name`, or of the newest; BadInput with near spellings if there is none."""
+    if name and Path(name).parent == output:  # as it is printed everywhere
+        name = Path(name).name
     known = names(output)
     if not known:
         raise BadInput(f"no search in {output}/: run `python -m tune_tl.search SPACE`, or give --output DIR")
@@ -63,7 +65,7 @@ def find(output: Path, name: str | None = None) -> Path:
     raise BadInput(f"no search named {name!r} in {output}/; {hint}")
 
 
-def _about(facts: dict[str, Any], result: dict[str, Any]) -> About:
+def _about(facts: dict[str, Any], result: dict[str, Any], elapsed: float) -> About:
     dataset = {**(facts.get("dataset") or {}), **(result.get("dataset") or {})}
     if isinstance(dataset.get("classes"), list):
         dataset["classes"] = len(dataset["classes"])
@@ -72,7 +74,7 @@ def _about(facts: dict[str, Any], result: dict[str, Any]) -> About:
         strategy=str(facts.get("strategy") or result.get("strategy") or ""),
         space=str(facts.get("space") or ""),
         seed=facts.get("seed"),
-        wall_s=None if result.get("wall_s") is None else _number(result["wall_s"]),
+        wall_s=None if result.get("wall_s") is None else max(_number(result["wall_s"]), elapsed),
         dataset=dataset,
         versions=dict(result.get("versions") or {}),
     )

@@ -125,7 +125,7 @@ class Tracker(Observer):
                     event(record)
             except Exception as error:
                 if why := health.unfit(error):
-                    way_out = f"move it away and run {search.sync_command}, or give that a --tracking-uri"
+                    way_out = f"move it away, then run {search.sync_command}"
                     self._wait(f"is left alone: {why}; {way_out}")
                     return
                 if record is None or not health.is_refusal(error):

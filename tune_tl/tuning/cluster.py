@@ -103,6 +103,11 @@ def _init(address: str | None, said: BinaryIO) -> dict[str, float]:
     import ray
     from ray.exceptions import AuthenticationError
 
+    with contextlib.suppress(AttributeError):
+        # What the raylet says of a worker that died it would print in the middle of the display.
+        ray._private.worker.print_to_stdstream = lambda data, **given: logger.warning(
+            " ".join(map(str, data.get("lines", ())))
+        )
     local: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 256 << 20,  # pixels and weights travel through files
