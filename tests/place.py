@@ -34,7 +34,7 @@ batch_size: [8, 16]
 HALF = (os.cpu_count() or 1) / 2  # of the machine's cores
 ONE_AT_A_TIME = ("--cpus-per-trial", str(max(1.0, HALF + 0.5)))
 TWO_AT_A_TIME = ("--cpus-per-trial", str(max(1.0, HALF)))
-SECONDS = 120.0  # the longest that one command may take on a busy machine
+SECONDS = 240.0  # the longest that one command may take on a busy machine
 
 
 @dataclass(frozen=True)
