@@ -38,7 +38,7 @@ def near(word: str, known: Iterable[str]) -> str:
 
 
 class Transfer(StrEnum):
-    """The transfer strategy, a label that follows from `unfreeze`."""
+    """The transfer strategy, a label that follows from `unfreeze` and `pretrained`."""
 
     FEATURE_EXTRACTION = "feature-extraction"
     PARTIAL = "partial"
@@ -59,7 +59,11 @@ class TrialConfig:
     """Everything that decides a trial's numbers. Equal configs give equal metrics on one machine."""
 
     backbone: str
+    pretrained: bool = True  # False: it starts from nothing, and all of it is trained
+    drop_stages: int = 0  # stages cut off the backbone's end
     unfreeze: Unfreeze = 0  # stages trained with the head, counted from the end; "all" for every one
+    head_layers: int = 1  # fully connected ones; 1 for a linear head
+    head_width: int = 256  # units of each of them but the last
     head_lr: float = 3e-3  # peak of the one-cycle schedule for the new head
     body_lr: float | None = None  # the same for unfrozen stages; None where nothing is unfrozen
     weight_decay: float = 1e-2
@@ -68,6 +72,7 @@ class TrialConfig:
     label_smoothing: float = 0.0
     class_weights: bool = False  # weigh the loss by inverse class frequency
     image_size: int | None = None  # pixels a side; None for the backbone's own
+    grayscale: bool = False  # images are seen without their colours
     epochs: int = 10
     seed: int = 0
 
@@ -78,6 +83,8 @@ class TrialConfig:
 
     @property
     def transfer(self) -> Transfer:
+        if not self.pretrained:
+            return Transfer.SCRATCH
         if self.unfreeze == "all":
             return Transfer.FULL
         return Transfer.PARTIAL if self.unfreeze else Transfer.FEATURE_EXTRACTION
@@ -87,7 +94,10 @@ class TrialConfig:
         """What a person wants to know first: `mobilenet_v2, 3 stages unfrozen, light`."""
         depth = {0: "frozen", 1: "1 stage unfrozen", "all": "all unfrozen"}
         unfrozen = depth.get(self.unfreeze, f"{self.unfreeze} stages unfrozen")
-        return f"{self.backbone}, {unfrozen}, {self.augment}"
+        less = f" less {self.drop_stages}" if self.drop_stages else ""
+        head = f"head of {self.head_layers}" if self.head_layers > 1 else ""
+        trained = unfrozen if self.pretrained else "from scratch"
+        return ", ".join(filter(None, (f"{self.backbone}{less}", trained, head, self.augment)))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

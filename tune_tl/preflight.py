@@ -18,7 +18,7 @@ from tune_tl.data.download import Unavailable
 from tune_tl.data.folder import SPLITS, Dataset, scan
 from tune_tl.data.layout import is_text
 from tune_tl.experiment import BadInput, Experiment, Transfer
-from tune_tl.space import Space
+from tune_tl.space import Range, Space
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.checkpoint import KEPT
@@ -74,12 +74,25 @@ def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
     for name, backbone in described.items():
         try:
             found = weights.find(backbone) or weights.download(backbone)
-            found.weights.open("rb").close()  # may it be read?
+            if found.weights:
+                found.weights.open("rb").close()  # may it be read?
             ready[name] = found
         except (Unavailable, OSError) as error:
             missing[name] = f"no weights, {error}"
     _require_one(space, ready, missing)
     return ready, missing
+
+
+def _require_stages(space: Space, ready: Iterable[Pretrained]) -> None:
+    """Raises BadInput if a backbone would lose all its stages."""
+    dropped = space.domains["drop_stages"]
+    most = dropped.high if isinstance(dropped, Range) else max(dropped.values)
+    for found in ready:
+        if not found.backbone.scratch and most >= len(found.backbone.stages):
+            raise BadInput(
+                f"drop_stages {most} leaves nothing of {found.backbone.name}, which has "
+                f"{len(found.backbone.stages)} stages; lower it or name other backbones"
+            )
 
 
 def prove(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
@@ -94,7 +107,7 @@ def prove(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -
 
 
 def _require_one(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
-    if ready:
+    if not missing or any(not found.backbone.scratch for found in ready.values()):
         return
     ways = [f"{name} ({why}): {weights.way_out(_describe(name))}" for name, why in missing.items()]
     raise BadInput(
@@ -164,9 +177,8 @@ def check(
     pretrained, missing = find_weights(space)
     if _sound(dataset, pretrained.values()):
         promising()
-    own = {p.backbone.size for p in pretrained.values()}
-    drawn: tuple[int | None, ...] = space.domains["image_size"].values  # type: ignore[union-attr]
-    sizes = {side for size in drawn for side in ([size] if size else own)}
+    _require_stages(space, pretrained.values())
+    sizes = {size for found in pretrained.values() for size in space.sizes(found.backbone)}
     dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
     prove(space, pretrained, missing)
     _say(console, dataset, pretrained, missing)
@@ -179,7 +191,8 @@ def check(
 def room_note(experiment: Experiment, pretrained: Mapping[str, Pretrained]) -> str | None:
     """A line where the disk has less free than the search may come to need: if it trains networks whole."""
     folder = experiment.folder
-    largest = max((found.weights.stat().st_size for found in pretrained.values()), default=0)
+    sizes = (found.weights.stat().st_size for found in pretrained.values() if found.weights)
+    largest = max(sizes, default=0)
     running = max(1, int((os.cpu_count() or 1) / (experiment.cpus_per_trial or 1)))
     # A finalist keeps its weights. A trial that runs has besides them its states, one of them in the
     # making: weights, and AdamW's two moments of each.
@@ -228,7 +241,12 @@ def _say(console: Console, dataset: Dataset, ready: dict[str, Pretrained], missi
         ("data", f"{dataset.name}, {len(dataset.images)} images in {len(dataset.classes)} classes: {splits}")
     ]
     rows += [("", text) for text in (f"{dataset.source}: {dataset.root}", *dataset.notes)]
-    where = {"cache": "weights ready", "package": "weights from a package", "download": "weights downloaded"}
+    where = {
+        "cache": "weights ready",
+        "package": "weights from a package",
+        "download": "weights downloaded",
+        "none": "from scratch",
+    }
     for i, (name, found) in enumerate(ready.items()):
         facts = f"{len(found.backbone.stages)} stages, {found.backbone.size} px, {where[found.origin]}"
         rows.append(("" if i else "backbones", f"{name:20} {facts}"))

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tune_tl.experiment import TrialConfig
+from tune_tl.training.backbones import BACKBONES, Backbone
+
+# Not drawn for a network that starts from nothing: they say how to transfer what was learnt before, and
+# at which of the sizes that such networks take.
+OF_TRANSFER = ("drop_stages", "unfreeze", "head_layers", "head_width", "body_lr", "image_size")
 
 
 class Proposal(Protocol):
@@ -61,6 +66,7 @@ class Space:
     budget_s: float | None = None
     strategy: str = "asha-tpe"
     drop_bad_images: bool = False
+    clean: bool = False  # what an audit would leave out is left out
     first: tuple[Mapping[str, Any], ...] = ()  # known-good points, tried before anything is proposed
 
     @property
@@ -89,16 +95,20 @@ class Space:
     def suggest(self, proposal: Proposal, stages: Mapping[str, int]) -> TrialConfig:
         """Draw one config; `stages` counts each backbone's stages, the deepest cut there is.
 
-        A body learning rate is drawn only where something of the body is unfrozen, so the sampler
-        never models a parameter without effect.
+        What has no effect is not drawn, so the sampler never models it: a body learning rate where nothing
+        of the body is unfrozen, the width of layers that there are none of, how to transfer where nothing
+        is transferred. A network that starts from nothing has one learning rate, `head_lr`.
         """
         values: dict[str, Any] = {}
         for name, domain in self.domains.items():
-            if name == "body_lr" and values["unfreeze"] == 0:
-                continue
-            values[name] = domain.suggest(name, proposal)
+            if self._matters(name, values):
+                values[name] = domain.suggest(name, proposal)
+            elif name == "pretrained":
+                values[name] = False
+        if not values["pretrained"]:
+            return TrialConfig(**values | {"unfreeze": "all", "body_lr": values["head_lr"]})
         depth = values["unfreeze"]
-        if depth != "all" and depth >= stages[values["backbone"]]:
+        if depth != "all" and depth >= stages[values["backbone"]] - values["drop_stages"]:
             values["unfreeze"] = "all"
         return TrialConfig(**values)
 
@@ -111,6 +121,31 @@ class Space:
         return {
             name: values[name]
             for name, domain in self.domains.items()
-            if not (name == "body_lr" and config.unfreeze == 0)
-            and not (isinstance(domain, Choice) and len(domain.values) == 1)
+            if self._matters(name, values) and not _constant(domain)
         }
+
+    def sizes(self, backbone: Backbone) -> set[int]:
+        """Pixels a side of the images that trials of `backbone` may ask for."""
+        drawn = self.domains["image_size"]
+        fixed = _constant(drawn)
+        sizes: set[int] = set()
+        if fixed or not backbone.scratch:
+            sizes |= {size or backbone.size for size in drawn.values}  # type: ignore[union-attr]  # checked
+        if not fixed and (backbone.scratch or False in self.domains["pretrained"]):
+            sizes.add(backbone.size)
+        return sizes
+
+    def _matters(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Whether a field is drawn, given the values of those before it."""
+        if name == "pretrained":
+            known = BACKBONES.get(values["backbone"])
+            return known is None or not known.scratch
+        if name in OF_TRANSFER and not values["pretrained"]:
+            return name == "image_size" and _constant(self.domains[name])
+        if name == "body_lr":
+            return bool(values["unfreeze"] != 0)
+        return name != "head_width" or values["head_layers"] > 1
+
+
+def _constant(domain: Domain) -> bool:
+    return isinstance(domain, Choice) and len(domain.values) == 1

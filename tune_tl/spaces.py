@@ -20,7 +20,7 @@ from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig, near
 from tune_tl.space import Choice, Domain, Range, Space
 from tune_tl.training.augment import POLICIES
 
-SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "first")
+SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "clean", "first")
 DEFAULT = "default"  # the space of a folder that has none of its own
 SEEDS = 2**32  # as many as NumPy, and so Optuna, has
 # Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all, and
@@ -108,6 +108,8 @@ def _parse(name: str, path: Path) -> Space:
     policy = content.get("bad_images", "stop")
     if policy not in ("stop", "drop"):
         raise BadInput(f"{path}: bad_images must be stop or drop, but got {_shown(policy)}")
+    if not isinstance(clean := content.get("clean", False), bool):
+        raise BadInput(f"{path}: clean must be true or false, but got {_shown(clean)}")
     strategy = content.get("strategy", "asha-tpe")
     if not isinstance(strategy, str):
         raise BadInput(f"{path}: strategy must be a name such as asha-tpe, but got {_shown(strategy)}")
@@ -120,6 +122,7 @@ def _parse(name: str, path: Path) -> Space:
         budget_s=_budget(path, content.get("budget")),
         strategy=strategy,
         drop_bad_images=policy == "drop",
+        clean=clean,
         first=_first(path, domains, content.get("first")),
     )
 
@@ -236,6 +239,10 @@ def _int(value: Any) -> int:
 # How a field's value is read, and what must hold of it (shown in the error).
 _RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
     "backbone": (lambda v: v, lambda v: isinstance(v, str), "the name of a network"),
+    "pretrained": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
+    "drop_stages": (_int, lambda v: v >= 0, "a number of stages from 0"),
+    "head_layers": (_int, lambda v: 1 <= v <= 8, "a number of layers from 1 to 8"),
+    "head_width": (_int, lambda v: 1 <= v <= 8192, "a number of units from 1 to 8192"),
     "unfreeze": (
         lambda v: v if v == "all" else _int(v),
         lambda v: v == "all" or v >= 0,
@@ -257,6 +264,7 @@ _RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
         lambda v: v is None or 16 <= v <= 2048,
         "pixels a side, from 16 to 2048",
     ),
+    "grayscale": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
     "epochs": (_int, lambda v: v >= 1, "a whole number of at least 1"),
     "seed": (_int, lambda v: 0 <= v < SEEDS, f"a whole number from 0 and below {SEEDS}"),
 }

@@ -59,6 +59,11 @@ def augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
     return changed
 
 
+def grey(images: Tensor) -> Tensor:
+    """The luma (ITU-R BT.601) of RGB images: (N, 3, H, W) to (N, 1, H, W)."""
+    return 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+
+
 def _augment(images: Tensor, policy: Policy, draws: Tensor) -> Tensor:
     warps, colours, boxes = draws[:, :5], draws[:, 5:8], draws[:, 8:]
     if policy.zoom or policy.rotate or policy.flip:

@@ -1,4 +1,4 @@
-"""The registry of pretrained networks. A new one is one entry that names its stages in order.
+"""The registry of networks. A new one is one entry that names its stages in order.
 
 Pure data: nothing here imports torch, so names and depths can be checked before anything starts.
 """
@@ -15,7 +15,7 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network as an ordered list of stages and a head.
+    """A network as an ordered list of stages and a head.
 
     A stage is a string of module paths in the library's model, separated by spaces and run one after
     another; `features.2:4` is a slice; `pool` (global average), `flatten` and `relu` are what models
@@ -23,17 +23,22 @@ class Backbone:
     """
 
     name: str  # ours
-    library: Literal["torchvision", "timm"]
+    library: Literal["torchvision", "timm", "tune_tl"]
     model: str  # the library's
     stages: tuple[str, ...]  # stem first
     head: str  # the linear layer that is replaced
-    url: str  # of the ImageNet weights
+    url: str  # of the ImageNet weights; empty for a network that nobody has trained beforehand
     size: int = 224  # pixels a side
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
     neck: str = "pool flatten"  # between the last stage and the head
     dropout: float = 0.0  # before the head
     package: str | None = None  # an installable package that carries the weights
+
+    @property
+    def scratch(self) -> bool:
+        """Whether there is nothing to transfer: it can only be trained from nothing (see scratch.py)."""
+        return not self.url
 
 
 BACKBONES: dict[str, Backbone] = {}
@@ -183,5 +188,34 @@ register(
         url=f"{_TIMM}/v0.1-effv2-weights/tf_efficientnetv2_b0-c7cc451f.pth",
         size=224,
         dropout=0.2,
+    )
+)
+
+# Trained from nothing on the images at hand: what transfer is compared with.
+_HALF: RGB = (0.5, 0.5, 0.5)  # to [-1, 1]
+register(
+    Backbone(
+        name="tank_cnn",
+        library="tune_tl",
+        model="tank_cnn",
+        stages=("stage1", "stage2", "stage3", "stage4"),
+        head="head",
+        url="",
+        size=40,
+        mean=_HALF,
+        std=_HALF,
+    )
+)
+register(
+    Backbone(
+        name="small_resnet",
+        library="tune_tl",
+        model="small_resnet",
+        stages=("stage1", "stage2", "stage3", "stage4"),
+        head="head",
+        url="",
+        size=32,
+        mean=_HALF,
+        std=_HALF,
     )
 )

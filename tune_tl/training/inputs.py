@@ -22,7 +22,7 @@ from tune_tl.experiment import TrialConfig
 from tune_tl.training import activations
 from tune_tl.training.activation_files import View
 from tune_tl.training.arithmetic import autocast, precision
-from tune_tl.training.augment import DRAWS, POLICIES, augment
+from tune_tl.training.augment import DRAWS, POLICIES, augment, grey
 from tune_tl.training.model import Network
 from tune_tl.training.pulse import beat
 from tune_tl.training.weights import Pretrained
@@ -66,7 +66,8 @@ class Inputs:
         self._kept: dict[tuple[Split, int], Tensor | None] = {}
         self._store: Tensor | None = None
         weights = pretrained.weights
-        self._identity = f"{_digest(weights, weights.stat().st_mtime_ns)} {pretrained.backbone}"
+        digest = _digest(weights, weights.stat().st_mtime_ns) if weights else "no weights"
+        self._identity = f"{digest} {pretrained.backbone}"
         # Whether to keep what the prefix gives (None: not known yet), and how that was decided, in words.
         # A trial that goes on takes both over: measured anew, it might be decided otherwise.
         self.cache: bool | None = None if images.key else False
@@ -166,6 +167,8 @@ class Inputs:
         rows = self._images.rows[split]
         which = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
         augmented = f"{replace(self._policy, mix=0.0)} view {view}" if view >= 0 else "as it is"
+        if self._config.grayscale:
+            augmented += ", grey"
         arithmetic = (
             f"{self._device.type} {precision(self._device)} by {self._chunk}, torch {torch.__version__}"
         )
@@ -181,6 +184,8 @@ class Inputs:
 
     def _pixels(self, rows: npt.NDArray[np.int64], draws: Tensor | None) -> Tensor:
         pixels = self._decoded(rows).float().div_(255).permute(0, 3, 1, 2)
+        if self._config.grayscale:
+            pixels = grey(pixels).expand_as(pixels).contiguous(memory_format=torch.channels_last)
         if draws is not None:
             pixels = augment(pixels, self._policy, draws)
         lines = pixels.permute(0, 2, 3, 1).flatten(2)  # the same memory, as is what comes back

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tune_tl.experiment import BadInput, Unfreeze
+from tune_tl.training import scratch
 from tune_tl.training.backbones import Backbone
 
 KEPT = 2  # networks that a process keeps loaded for its next trials
@@ -62,13 +65,19 @@ class Network(nn.Module):
         self.load_state_dict(state, strict=False)
 
 
-def build(backbone: Backbone, weights: Path | None, unfreeze: Unfreeze, classes: int) -> Network:
+def build(
+    backbone: Backbone,
+    weights: Path | None,
+    unfreeze: Unfreeze,
+    classes: int,
+    hidden: Sequence[int] = (),
+) -> Network:
     """Cut `backbone`, with the weights in the file `weights`, `unfreeze` stages before its end.
 
-    The prefix is shared by all networks that a process builds of these weights; suffix and head are its
-    own, and the head's first values follow from torch's seed alone. `weights=None` leaves the values
-    that torch's default initialisation gives; only a caller that loads a checkpoint of every tensor has
-    a use for it. Raises BadInput if the file holds another network.
+    The head has a layer of each of the widths `hidden`, with ReLU and dropout, before the last one. The
+    prefix is shared by all networks that a process builds of these weights; suffix and head are its own,
+    and the head's first values follow from torch's seed alone. With `weights=None` all values do, as
+    torch's default initialisation gives them. Raises BadInput if the file holds another network.
     """
     whole = _stages(backbone) if weights is None else _loaded(backbone, weights, weights.stat().st_mtime_ns)
     stages, features = len(backbone.stages), whole[1]
@@ -76,8 +85,18 @@ def build(backbone: Backbone, weights: Path | None, unfreeze: Unfreeze, classes:
     # Pooling has nothing to train: with all stages frozen it belongs to the prefix.
     cut = stages - depth if depth else stages + 1
     suffix = copy.deepcopy(whole[0][cut:]).requires_grad_(True)
-    head = nn.Sequential(nn.Dropout(backbone.dropout), nn.Linear(features, classes))
-    return Network(whole[0][:cut], suffix, head)
+    head: list[nn.Module] = [nn.Dropout(backbone.dropout)]
+    for before, after in pairwise((features, *hidden)):
+        head += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(backbone.dropout)]
+    head.append(nn.Linear((features, *hidden)[-1], classes))
+    return Network(whole[0][:cut], suffix, nn.Sequential(*head))
+
+
+def less(backbone: Backbone, stages: int) -> Backbone:
+    """`backbone` without its last `stages`; what the one before them gives is averaged over its area."""
+    if not stages:
+        return backbone
+    return replace(backbone, stages=backbone.stages[:-stages], neck="pool flatten")
 
 
 def frozen(backbone: Backbone, weights: Path) -> nn.Sequential:
@@ -102,8 +121,10 @@ def _stages(backbone: Backbone, weights: Path | None = None) -> tuple[nn.Sequent
         model = create(backbone)
     if weights is not None:
         load(model, weights)
-    parts = [assemble(model, stage) for stage in (*backbone.stages, backbone.neck)]
-    return nn.Sequential(*parts), _in_features(model, backbone)
+    whole = nn.Sequential(*(assemble(model, stage) for stage in (*backbone.stages, backbone.neck)))
+    with torch.no_grad():
+        features = whole.eval()(torch.zeros(1, 3, backbone.size, backbone.size)).shape[1]
+    return whole, features
 
 
 def grouped_in_float32(network: Network) -> Network:
@@ -159,6 +180,8 @@ def _fold(module: nn.Module) -> None:
 
 def create(backbone: Backbone) -> nn.Module:
     """The library's own model with untrained weights and ImageNet's 1,000 classes."""
+    if backbone.library == "tune_tl":
+        return scratch.NETWORKS[backbone.model]()
     if backbone.library == "timm":
         import timm
 
@@ -230,10 +253,3 @@ def assemble(model: nn.Module, stage: str) -> nn.Sequential:
         else:
             modules.append(model.get_submodule(path))
     return nn.Sequential(*modules)
-
-
-def _in_features(model: nn.Module, backbone: Backbone) -> int:
-    head = model.get_submodule(backbone.head)
-    if not isinstance(head, nn.Linear):
-        raise ValueError(f"{backbone.name}: head {backbone.head!r} is no linear layer")
-    return head.in_features

@@ -23,11 +23,14 @@ from tune_tl.training.backward import Backward
 from tune_tl.training.checkpoint import Checkpoint, Checkpoints
 from tune_tl.training.inputs import Inputs
 from tune_tl.training.metrics import confusion, macro_f1, per_class
-from tune_tl.training.model import Network, build, frozen, grouped_in_float32
+from tune_tl.training.model import Network, build, frozen, grouped_in_float32, less
 from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
 WARM_UP = 0.25  # fraction of all steps in which the learning rate rises
+# What an epoch goes over the images for a network that starts from nothing: it needs so many more, and
+# schedulers, which compare trials by epochs, would stop it for being young.
+PASSES = 6
 OPTIMISER = "optimiser"  # what its tensors are called in a checkpoint, with a parameter's number
 
 
@@ -48,6 +51,7 @@ def train(
     AdamW under a one-cycle schedule (Smith & Topin 2019, https://arxiv.org/abs/1708.07120), clipped
     gradients, mixed precision where the hardware has bfloat16. Training sees `train`, the metrics come
     from `val`; `test` is not touched. The same config and seed give the same numbers on one machine.
+    An epoch is a pass over the images, or PASSES of a network that starts from nothing.
 
     `checkpoints` receive the trained tensors of the best epoch so far, and what it takes to go on, before
     an epoch is yielded. If they hold that already, the last epoch there is yielded once more (nobody may
@@ -87,14 +91,16 @@ class _Course:
         self, config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device
     ) -> None:
         torch.manual_seed(config.seed)
+        pretrained = _as_configured(pretrained, config)
         self._config, self._labels, self._device = config, images.labels["val"], device
+        self._passes = 1 if config.pretrained else PASSES
         self.network = _ready(config, pretrained, images, device)
         self._inputs = Inputs(self.network, images, pretrained, config, device)
         self._optimiser = _optimiser(self.network, config)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimiser,
             [group["lr"] for group in self._optimiser.param_groups],
-            total_steps=(steps := config.epochs * self._inputs.steps + 1),
+            total_steps=(steps := config.epochs * self._passes * self._inputs.steps + 1),
             pct_start=max(WARM_UP, 2 / steps),  # at least one step up, which the schedule divides by
         )
         self._backward = Backward(self.network, config, images, device)
@@ -104,9 +110,23 @@ class _Course:
     def epoch(self, epoch: int) -> EpochMetrics:
         """Train one epoch and validate. Raises Diverged."""
         start = time.perf_counter()
-        # Each epoch draws from its own seed: what it does cannot depend on how it was reached.
-        torch.manual_seed(seed := _epoch_seed(self._config.seed, epoch))
         self.network.train()
+        passes = range((epoch - 1) * self._passes + 1, epoch * self._passes + 1)
+        totals = [self._pass(epoch, number) for number in passes]
+        mean = sum(total for total, _ in totals) / (seen := sum(images for _, images in totals))
+        if not math.isfinite(mean):
+            raise Diverged(f"loss became {mean} in epoch {epoch}")
+        end = time.perf_counter()
+        logits = predict(self.network, self._inputs, "val")
+        metrics = _metrics(epoch, mean, logits, self._labels, seen, end - start, start)
+        passes_note = f"{self._passes} passes an epoch" if self._passes > 1 else ""
+        notes = filter(None, (self._inputs.note, passes_note, self._backward.note))
+        return replace(metrics, prefix="; ".join(notes))
+
+    def _pass(self, epoch: int, number: int) -> tuple[float, int]:
+        """Train on every image once; the sum of the images' losses, and their number."""
+        # Each pass draws from its own seed: what it does cannot depend on how it was reached.
+        torch.manual_seed(seed := self._config.seed * 100_003 + number)
         total, seen = torch.zeros((), device=self._device), 0
         random = np.random.default_rng(seed)
         for x, labels in self._inputs.training(epoch, seed):
@@ -118,13 +138,7 @@ class _Course:
             nn.utils.clip_grad_norm_(self._trained, CLIP)
             self._optimiser.step()
             self._schedule.step()
-        # Looked at once an epoch: a GPU would stop and wait for every look.
-        if not math.isfinite(mean := total.item() / seen):
-            raise Diverged(f"loss became {mean} in epoch {epoch}")
-        end = time.perf_counter()
-        logits = predict(self.network, self._inputs, "val")
-        metrics = _metrics(epoch, mean, logits, self._labels, seen, end - start, start)
-        return replace(metrics, prefix="; ".join(filter(None, (self._inputs.note, self._backward.note))))
+        return total.item(), seen  # looked at once: a GPU would stop and wait for every look
 
     def state(self, metrics: EpochMetrics) -> Checkpoint:
         """Everything that the epochs to come depend on."""
@@ -178,16 +192,25 @@ def restore(
     device: str = "cpu",
 ) -> tuple[Network, Inputs]:
     """A trained network with the tensors that training changed, and the inputs it takes."""
-    target = torch.device(device)
+    target, pretrained = torch.device(device), _as_configured(pretrained, config)
     network = _ready(config, pretrained, images, target)
     network.load_trained_state(weights)
     return network, Inputs(network, images, pretrained, config, target)
 
 
+def _as_configured(pretrained: Pretrained, config: TrialConfig) -> Pretrained:
+    """Less the stages that the trial cuts off, and without weights if it starts from nothing."""
+    backbone = less(pretrained.backbone, config.drop_stages)
+    return replace(pretrained, backbone=backbone, weights=pretrained.weights if config.pretrained else None)
+
+
 def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device) -> Network:
     """The network as it is trained and used on `device`."""
-    network = build(pretrained.backbone, pretrained.weights, config.unfreeze, len(images.classes))
-    network.prefix = frozen(pretrained.backbone, pretrained.weights)[: len(network.prefix)]
+    backbone, weights = pretrained.backbone, pretrained.weights
+    hidden = [config.head_width] * (config.head_layers - 1)
+    network = build(backbone, weights, config.unfreeze, len(images.classes), hidden)
+    if weights and len(network.prefix):
+        network.prefix = frozen(backbone, weights)[: len(network.prefix)]
     if device.type == "cpu":
         grouped_in_float32(network)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -229,7 +252,3 @@ def _optimiser(network: Network, config: TrialConfig) -> torch.optim.Optimizer:
                 assert lr is not None, "spaces give every trainable body a learning rate"
                 groups.append({"params": parameters, "lr": lr, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)  # one call a step, on CPUs as well
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch

@@ -19,20 +19,22 @@ from tune_tl.training.backbones import Backbone
 
 REMEMBERED = 200  # proofs, the latest
 
-Origin = Literal["cache", "package", "download"]
+Origin = Literal["cache", "package", "download", "none"]
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A backbone with the file of its weights."""
+    """A backbone with the file of its weights, if it has any to start from."""
 
     backbone: Backbone
-    weights: Path
+    weights: Path | None
     origin: Origin
 
 
 def find(backbone: Backbone) -> Pretrained | None:
-    """The weights that this machine has, if it has them."""
+    """The weights that this machine has, if it has them; none are wanted for a network without."""
+    if backbone.scratch:
+        return Pretrained(backbone, None, "none")
     cached = _hub_folder() / _file_name(backbone)
     if cached.is_file():
         return Pretrained(backbone, cached, "cache")
@@ -66,8 +68,9 @@ def prove(pretrained: Pretrained) -> None:
         return
     from tune_tl.training.model import create, load  # torch
 
+    assert pretrained.weights, "who has none has nothing to prove"
     load(create(pretrained.backbone), pretrained.weights)
-    _remember(_proof(pretrained))
+    _remember(_proof(pretrained.backbone, pretrained.weights))
 
 
 def proven(pretrained: Pretrained) -> bool:
@@ -75,7 +78,9 @@ def proven(pretrained: Pretrained) -> bool:
 
     Imports no torch, which to load them takes longer than anything else before a search.
     """
-    proof = _proof(pretrained)
+    if pretrained.weights is None:
+        return True
+    proof = _proof(pretrained.backbone, pretrained.weights)
     if proof in _proofs():
         return True
     if as_named := _as_named(pretrained.weights):
@@ -94,15 +99,15 @@ def _as_named(file: Path) -> bool:
     return said is not None and sha256_of(file).startswith(said)
 
 
-def _proof(pretrained: Pretrained) -> str:
+def _proof(backbone: Backbone, weights: Path) -> str:
     """The file as it is, and who could load it."""
-    stat = pretrained.weights.stat()
+    stat = weights.stat()
     who = []
-    for package in ("torch", pretrained.backbone.library):
+    for package in ("torch", backbone.library):
         with contextlib.suppress(PackageNotFoundError):
             who.append(f"{package} {version(package)}")
-    file = f"{pretrained.weights} {stat.st_size} {stat.st_mtime_ns}"
-    return f"{file}: {pretrained.backbone.model}, {', '.join(who)}"
+    file = f"{weights} {stat.st_size} {stat.st_mtime_ns}"
+    return f"{file}: {backbone.model}, {', '.join(who)}"
 
 
 def _proofs() -> list[str]:

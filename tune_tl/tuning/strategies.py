@@ -6,6 +6,7 @@ imported when one is used, so that the command line can list the names at once.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -92,20 +93,29 @@ def _asha(epochs: int) -> TrialScheduler:
 
     Rungs at a quarter of the epochs, where the one-cycle schedule's warm-up ends, and at half, each
     passed by the better half: what gets to its low learning rates is let finish. Compared is the best
-    epoch so far, as on the leaderboard.
+    epoch so far, as on the leaderboard. Networks that start from nothing are behind at every rung: they
+    are compared among themselves, or none would get to show what it can do.
     """
     from ray.tune.schedulers import ASHAScheduler
 
     from tune_tl.experiment import BEST, EPOCH, TrialConfig
 
     class Asha(ASHAScheduler):  # type: ignore[misc]  # Ray ships no types
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._of_scratch = copy.deepcopy(self._brackets[0])
+
+        def bracket(self, config: TrialConfig) -> Any:
+            return self._brackets[0] if config.pretrained else self._of_scratch
+
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             """What `recall` told of this trial is known by its key, and from now on by Ray's name for it."""
             super().on_trial_add(tune_controller, trial)
-            key = TrialConfig.from_dict(trial.config).key
-            for _, recorded in self._trial_info[trial.trial_id]._rungs:
-                if key in recorded:
-                    recorded[trial.trial_id] = recorded.pop(key)
+            config = TrialConfig.from_dict(trial.config)
+            self._trial_info[trial.trial_id] = bracket = self.bracket(config)
+            for _, recorded in bracket._rungs:
+                if config.key in recorded:
+                    recorded[trial.trial_id] = recorded.pop(config.key)
 
     return Asha(
         time_attr=EPOCH,
@@ -119,11 +129,11 @@ def _asha(epochs: int) -> TrialScheduler:
 
 def recall(scheduler: TrialScheduler, past: Past) -> None:
     """Let a scheduler that stops trials early know what was reached before it was there, by trials' keys."""
-    reached = {r.trial: r.epochs for r in past.ended if r.best}
-    reached |= {config.key: epochs for config, epochs in past.cut_off.items()}
-    for bracket in getattr(scheduler, "_brackets", ()):  # Ray has no other way
-        for key, epochs in reached.items():
-            best = -math.inf
-            for metrics in epochs:
-                best = max(best, metrics.val_f1)
-                bracket.on_result(SimpleNamespace(trial_id=key), metrics.epoch, best)
+    if not hasattr(scheduler, "bracket"):  # it stops none
+        return
+    reached = {r.config: r.epochs for r in past.ended if r.best} | past.cut_off
+    for config, epochs in reached.items():
+        best = -math.inf
+        for metrics in epochs:
+            best = max(best, metrics.val_f1)
+            scheduler.bracket(config).on_result(SimpleNamespace(trial_id=config.key), metrics.epoch, best)
