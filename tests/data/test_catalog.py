@@ -4,6 +4,8 @@ import hashlib
 import io
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from file_server import FileServer
 from tune_tl.data import download
 from tune_tl.data.catalog import (
     CATALOG,
+    Archive,
     Entry,
     Resolved,
     SplitList,
@@ -25,6 +28,7 @@ from tune_tl.data.catalog import (
     resolve,
     sample_banner,
 )
+from tune_tl.data.folder import SPLITS, scan
 from tune_tl.experiment import BadInput
 
 GARBAGE = CATALOG["garbage"]
@@ -51,6 +55,16 @@ def write(folder: Path, images: dict[str, bytes] = IMAGES, lists: dict[str, str]
     return folder
 
 
+def archive_of(entry: Entry) -> Archive:
+    assert entry.archive
+    return entry.archive
+
+
+def at(entry: Entry, *urls: str) -> Entry:
+    """The same entry, its archive to be had there."""
+    return replace(entry, archive=replace(archive_of(entry), urls=urls))
+
+
 def zipped(images: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -74,12 +88,13 @@ def tiny(tmp_path: Path) -> Entry:
         title="Tiny Trash",
         licence="MIT",
         homepage="https://example.org/tiny",
-        urls=(f"{CLOSED}/tiny.zip",),
-        folder="tiny-set",
         images=len(IMAGES),
-        fingerprint=content_fingerprint(root),
+        classes=2,
+        layout="tiny-set/<class>/",
+        archive=Archive((f"{CLOSED}/tiny.zip",), "tiny-set", fingerprint=content_fingerprint(root)),
         labels=("glass", "paper"),
         lists=lists,
+        drawn=True,
     )
 
 
@@ -93,7 +108,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture
 def online(tiny: Entry, server: FileServer) -> dict[str, Entry]:
     lists = tuple(replace(wanted, urls=(server.url(wanted.file),)) for wanted in tiny.lists)
-    return {"garbage": replace(tiny, urls=(server.url("tiny.zip"),), lists=lists)}
+    return {"garbage": replace(at(tiny, server.url("tiny.zip")), lists=lists)}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +118,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
         patch.delenv("TUNE_TL_DATA", raising=False)
-        resolve("garbage", catalog={"garbage": replace(GARBAGE, urls=(f"{CLOSED}/a.zip",))})
+        resolve("garbage", catalog={"garbage": at(GARBAGE, f"{CLOSED}/a.zip")})
         return cache_dir() / "samples"
 
 
@@ -126,18 +141,25 @@ def with_sample(empty_cache: None, drawn: Path) -> None:
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
 def test_every_entry_says_whose_and_where_it_is(entry: Entry) -> None:
     assert CATALOG[entry.name] is entry
-    assert entry.licence and entry.title
-    addresses = [entry.homepage, *entry.urls, *(url for wanted in entry.lists for url in wanted.urls)]
+    assert entry.licence and entry.title and entry.layout
+    assert entry.archive or entry.steps
+    addresses = [url for wanted in entry.lists for url in wanted.urls]
+    addresses += [entry.homepage] if entry.homepage else []
+    if archive := entry.archive:
+        addresses += archive.urls
+        assert re.fullmatch(r"[0-9a-f]{16}" if archive.kind == "zip" else "", archive.fingerprint)
+        assert archive.kind == "zip" or re.fullmatch(r"[0-9a-f]{64}", archive.sha256 or "")
     assert all(url.startswith("https://") for url in addresses)
-    assert re.fullmatch(r"[0-9a-f]{16}", entry.fingerprint)
+    assert not entry.labels or len(set(entry.labels)) == entry.classes
     assert all(re.fullmatch(r"[0-9a-f]{64}", wanted.sha256) for wanted in entry.lists)
     assert not entry.lists or {wanted.split for wanted in entry.lists} == {"train", "val", "test"}
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real TrashNet is not beside this repository")
 def test_the_known_fingerprint_and_split_are_those_of_the_real_images() -> None:
-    root = REAL / GARBAGE.folder
-    assert content_fingerprint(root) == GARBAGE.fingerprint
+    archive = archive_of(GARBAGE)
+    root = REAL / archive.folder
+    assert content_fingerprint(root) == archive.fingerprint
     split = published_split(GARBAGE, root)
     assert split is not None and len(split) == GARBAGE.images
     counts = [list(split.values()).count(name) for name in ("train", "val", "test")]
@@ -277,7 +299,7 @@ def test_what_does_not_exist_is_named(
 def test_a_download_is_verified_and_then_cached(online: dict[str, Entry], server: FileServer) -> None:
     first = resolve("garbage", catalog=online)
     assert (first.source, first.why) == ("download", "downloaded from 127.0.0.1 and verified")
-    assert content_fingerprint(first.root) == online["garbage"].fingerprint
+    assert content_fingerprint(first.root) == archive_of(online["garbage"]).fingerprint
     assert published_split(online["garbage"], first.root) is not None
     assert not list((cache_dir() / "downloads").iterdir())
     server.asked.clear()
@@ -288,7 +310,8 @@ def test_a_download_is_verified_and_then_cached(online: dict[str, Entry], server
 def test_a_cached_dataset_that_lost_an_image_is_downloaded_again(online: dict[str, Entry]) -> None:
     root = resolve("garbage", catalog=online).root
     (root / "glass" / "glass1.jpg").unlink()
-    assert content_fingerprint(resolve("garbage", catalog=online).root) == online["garbage"].fingerprint
+    again = resolve("garbage", catalog=online).root
+    assert content_fingerprint(again) == archive_of(online["garbage"]).fingerprint
 
 
 def test_a_folder_that_was_never_verified_is_no_cache(online: dict[str, Entry], server: FileServer) -> None:
@@ -347,7 +370,7 @@ def test_without_the_lists_the_images_are_used_and_it_is_said(
 
 def test_a_second_address_is_tried(online: dict[str, Entry]) -> None:
     entry = online["garbage"]
-    mirrored = replace(entry, urls=(f"{CLOSED}/tiny.zip", *entry.urls))
+    mirrored = at(entry, f"{CLOSED}/tiny.zip", *archive_of(entry).urls)
     assert resolve("garbage", catalog={"garbage": mirrored}).source == "download"
 
 
@@ -375,7 +398,7 @@ def test_without_a_network_the_sample_is_drawn_and_announced_loudly(tiny: Entry,
     for part in (
         "DRAWN IMAGES, NOT PHOTOGRAPHS",
         found.why,
-        tiny.urls[0],
+        archive_of(tiny).urls[0],
         "--data DIR",
         "$TUNE_TL_DATA/garbage",
     ):
@@ -412,3 +435,89 @@ def test_a_killed_download_leaves_nothing_in_the_way(online: dict[str, Entry]) -
     shutil.copyfile(__file__, work / "garbage.zip.part")
     assert resolve("garbage", catalog=online).source == "download"
     assert not list((cache_dir() / "downloads").iterdir())
+
+
+# --- what only a person can get ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [e for e in CATALOG.values() if not e.archive], ids=lambda e: e.name)
+@pytest.mark.parametrize("shelf", [True, False], ids=["shelf", "no-shelf"])
+def test_what_only_a_person_can_get_is_told_with_the_place_to_put_it(
+    entry: Entry, shelf: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shelf:
+        monkeypatch.setenv("TUNE_TL_DATA", str(tmp_path))
+    with pytest.raises(BadInput) as error:
+        resolve(entry.name)
+    first, *rows = str(error.value).splitlines()
+    assert repr(entry.name) in first and "not on this machine" in first
+    told = "\n".join(rows)
+    place = tmp_path / entry.name if shelf else f"$TUNE_TL_DATA/{entry.name}"
+    for part in (entry.title, entry.homepage, f"at {place},", "--data DIR", entry.layout):
+        assert part in told
+    assert all(step in told for _, step in entry.steps)
+    assert not cache_dir().exists()
+
+
+@pytest.mark.parametrize("name", ["intel", "simpsons"])
+def test_kaggles_page_and_command_are_those_of_the_same_dataset(name: str) -> None:
+    with pytest.raises(BadInput) as error:
+        resolve(name)
+    page = re.search(r"https://www\.kaggle\.com/datasets/([\w-]+/[\w-]+)$", str(error.value), re.MULTILINE)
+    assert page and f"kaggle datasets download -d {page[1]} " in str(error.value)
+
+
+def test_a_search_ends_with_what_to_do_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "scenes.yaml").write_text("dataset: intel\nbackbone: mobilenet_v2\n")
+    command = [sys.executable, "-m", "tune_tl.search", "scenes.yaml"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: the images of 'intel' are not on this machine")
+    assert "put it   at $TUNE_TL_DATA/intel," in ended.stderr and "Traceback" not in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes.yaml"]
+
+
+def kaggle_intel() -> dict[str, int]:
+    classes = ("buildings", "forest", "glacier", "mountain", "sea", "street")
+    made = {f"seg_{split}/seg_{split}/{label}": 4 for split in ("train", "test") for label in classes}
+    return made | {"seg_pred/seg_pred": 9}
+
+
+def kaggle_simpsons() -> dict[str, int]:
+    made = {f"simpsons_dataset/{label}": 4 for label in ("bart_simpson", "gil", "lionel_hutz")}
+    return made | {f"simpsons_dataset/{place}": n for place, n in made.items()}  # Kaggle's holds itself
+
+
+@pytest.mark.parametrize("wrapped", [".", "archive"])
+@pytest.mark.parametrize(
+    ("name", "made", "flat", "sizes"),
+    [
+        ("intel", kaggle_intel(), (), (18, 6, 24)),
+        ("simpsons", kaggle_simpsons(), ("bart_simpson", "gil"), (9, 3, 6)),
+    ],
+    ids=["intel", "simpsons"],
+)
+def test_kaggles_archives_are_read_as_they_unpack(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    made: dict[str, int],
+    flat: tuple[str, ...],
+    sizes: tuple[int, int, int],
+    wrapped: str,
+) -> None:
+    archive = tmp_path / name / wrapped
+    files = {
+        f"{place}/{n}.jpg": f"{place} {n}".encode() for place, count in made.items() for n in range(count)
+    }
+    files |= {
+        f"kaggle_simpson_testset/kaggle_simpson_testset/{label}_{n}.jpg": f"{label} {n}".encode()
+        for label in flat
+        for n in range(3)
+    }
+    write(archive, files | {"annotation.txt": b"litter"})
+    monkeypatch.setenv("TUNE_TL_DATA", str(tmp_path))
+    found = resolve(name)
+    dataset = scan(found.root, name=name, source=found.source)
+    assert tuple(dataset.count(split) for split in SPLITS) == sizes
+    assert len(dataset.classes) == (6 if name == "intel" else 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tune_tl.data import folder
-from tune_tl.data.catalog import CATALOG, published_split, resolve
+from tune_tl.data.catalog import published_split, resolve
 from tune_tl.data.folder import IMAGE_SUFFIXES, SPLITS, Dataset, scan
 from tune_tl.experiment import BadInput
 
@@ -83,6 +83,67 @@ def test_the_layouts_people_have_are_understood(
     assert dataset.classes == ("cat", "dog")
     assert len(dataset.images) == 20 * len(places)
     assert counts(dataset) == sizes
+
+
+FLAT_TEST_SETS = {
+    "kaggle_simpson_testset/kaggle_simpson_testset": "simpsons_dataset",
+    "kaggle_simpson_testset": "simpsons_dataset",
+    "test": "train",
+    "seg_test/seg_test": "seg_train/seg_train",
+    "wrapped/testset": "wrapped/pictures",
+}
+
+
+@pytest.mark.parametrize("test", FLAT_TEST_SETS)
+def test_files_of_a_test_set_without_folders_may_be_named_after_their_classes(
+    tmp_path: Path, test: str
+) -> None:
+    labels = ("cat", "cat_dog")  # the number is what follows the last _
+    root = fill(tmp_path, {f"{FLAT_TEST_SETS[test]}/{label}": 10 for label in labels})
+    (root / test).mkdir(parents=True)
+    for label, n in (("cat", 0), ("cat", 1), ("cat_dog", 0)):
+        (root / test / f"{label}_{n}.jpg").write_text(f"{test} {label} {n}")
+    dataset = read(root)
+    assert dataset.classes == labels
+    assert counts(dataset) == (16, 4, 3)
+    held = Counter(dataset.classes[i.label] for i in dataset.images if i.split == "test")
+    assert held == {"cat": 2, "cat_dog": 1}
+    assert not [note for note in dataset.notes if "left out" in note]
+    for name in ("wolf_0.jpg", "cat.jpg", "another one.jpg"):
+        (root / test / name).write_text(name)
+    assert counts(read(root)) == (16, 4, 3)
+    assert "3 left out of test: named after no class of train" in read(root).notes
+
+
+def test_a_test_set_without_labels_is_no_test_set(tmp_path: Path) -> None:
+    root = fill(tmp_path, in_both(["train"], 10) | {"test": 5})
+    assert counts(read(root)) == (12, 4, 4)
+    assert read(root).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("place", ["simpsons_dataset", "."])
+def test_a_folder_that_repeats_the_classes_is_no_class(tmp_path: Path, place: str) -> None:
+    root = fill(tmp_path, {f"{place}/{label}": 10 for label in ("cat", "dog", "wolf")})
+    before = read(root)
+    again = root / place / "simpsons_dataset"
+    for label in ("cat", "dog"):
+        shutil.copytree(root / place / label, again / label)
+    dataset = read(root)
+    assert dataset == before
+    assert "left out: 'simpsons_dataset', which holds the other classes again" in dataset.notes
+    fill(again, {"bear": 3})  # now it is more than a copy
+    assert read(root).classes == ("cat", "dog", "simpsons_dataset", "wolf")
+
+
+def test_classes_of_very_few_images_are_split_or_refused_by_name(tmp_path: Path) -> None:
+    root = fill(tmp_path, {"simpsons_dataset/cat": 20, "simpsons_dataset/lionel_hutz": 3})
+    assert read(root).count("test") == 4
+    fill(root, {"kaggle_simpson_testset/cat": 5})
+    held = Counter(i.split for i in read(root).images if i.label == 1)
+    assert held == {"train": 2, "val": 1}
+    for n in (1, 2):
+        (root / f"simpsons_dataset/lionel_hutz/{n}.jpg").unlink()
+    assert "'lionel_hutz' has 1 distinct image(s)" in refused(root)
 
 
 def test_what_lies_beside_the_splits_is_no_class(tmp_path: Path) -> None:
@@ -446,30 +507,26 @@ def test_the_same_set_less_some_files(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real images are not at {REAL}")
 @pytest.mark.parametrize(
-    ("name", "classes", "sizes"),
+    ("name", "classes", "sizes", "said"),
     [
-        ("garbage", 6, (1766, 328, 431)),
-        ("intel", 6, None),
-        ("simpsons", None, None),
-        ("cifar10", 10, None),
-        ("tank_elephant", 2, None),
+        ("garbage", 6, (1766, 328, 431), "2 left out of train: copies of val or test images"),
+        ("intel", 6, (768, 132, 360), "no val folder: carved from train, stratified"),
+        ("simpsons", 6, (864, 156, 250), "no val folder: carved from train, stratified"),
+        ("cifar10", 10, (3400, 600, 1000), "no val folder: carved from train, stratified"),
+        ("tank_elephant", 2, (371, 80, 80), "split by tune_tl: 70 % train, 15 % val, 15 % test, stratified"),
     ],
 )
-def test_the_real_folders_are_read(
-    name: str, classes: int | None, sizes: tuple[int, int, int] | None
-) -> None:
-    if name in CATALOG:
-        found = resolve(name, REAL / name)
-        assert found.entry
-        dataset = scan(found.root, name=name, published=published_split(found.entry, found.root))
-        assert dataset.notes == ("2 left out of train: copies of val or test images",)
-    else:
-        dataset = scan(REAL / name, name=name)
-    assert classes is None or len(dataset.classes) == classes
-    assert sizes is None or counts(dataset) == sizes
+def test_the_real_folders_are_read(name: str, classes: int, sizes: tuple[int, int, int], said: str) -> None:
+    found = resolve(name, REAL / name)
+    assert found.entry
+    dataset = scan(found.root, name=name, published=published_split(found.entry, found.root))
+    assert dataset.notes == (said,)
+    assert len(dataset.classes) == classes
+    assert counts(dataset) == sizes
     where = [{i.digest for i in dataset.images if i.split == split} for split in SPLITS]
-    assert all(where)
     assert not where[0] & where[1] and not where[0] & where[2] and not where[1] & where[2]
+    tested = {dataset.classes[i.label] for i in dataset.images if i.split == "test"}
+    assert set(dataset.classes) - tested == ({"maggie_simpson"} if name == "simpsons" else set())
 
 
 def test_the_split_does_not_depend_on_the_searchs_seed() -> None:

@@ -12,72 +12,16 @@ from pathlib import Path
 
 from tune_tl.data import verified
 from tune_tl.data.download import Unavailable
+from tune_tl.data.entries import CATALOG, Archive, Entry, SplitList
 from tune_tl.data.folder import Source, Split
 from tune_tl.data.verified import cache_dir, content_fingerprint, images_under
 from tune_tl.experiment import BadInput
 
-__all__ = ["CATALOG", "Entry", "Resolved", "SplitList", "cache_dir", "content_fingerprint",
+__all__ = ["CATALOG", "Archive", "Entry", "Resolved", "SplitList", "cache_dir", "content_fingerprint",
            "published_split", "resolve", "sample_banner"]  # fmt: skip
 
 DATA_VARIABLE = "TUNE_TL_DATA"
 _WAY_OUT = "restore the published files, or remove the lists to have tune_tl make the split"
-
-
-@dataclass(frozen=True)
-class SplitList:
-    """A published text file that puts images in one split: a line each, `<file> <label number>`."""
-
-    split: Split
-    file: str
-    urls: tuple[str, ...]  # tried in this order
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named dataset. Adding one to `CATALOG` is all it takes."""
-
-    name: str
-    title: str
-    licence: str
-    homepage: str
-    urls: tuple[str, ...]  # of one zip, tried in this order
-    folder: str  # inside the zip, holding the class folders
-    images: int
-    fingerprint: str  # content_fingerprint() of that folder
-    labels: tuple[str, ...] = ()  # classes of the label numbers 1, 2, … in the split lists
-    lists: tuple[SplitList, ...] = ()
-
-
-def _trashnet_list(split: Split, sha256: str) -> SplitList:
-    file = f"one-indexed-files-notrash_{split}.txt"
-    home = "https://raw.githubusercontent.com/garythung/trashnet"
-    # The commit first: a branch may come to hold another shuffle, the checksum then refuses it.
-    refs = ("dcc3071376fcd62b07cead020ddfdd112adfac44", "master")
-    return SplitList(split, file, tuple(f"{home}/{ref}/data/{file}" for ref in refs), sha256)
-
-
-CATALOG: Mapping[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        Entry(
-            name="garbage",
-            title="TrashNet (Thung & Yang 2016)",
-            licence="MIT",
-            homepage="https://github.com/garythung/trashnet",
-            urls=("https://huggingface.co/datasets/garythung/trashnet/resolve/main/dataset-resized.zip",),
-            folder="dataset-resized",
-            images=2527,
-            fingerprint="73cfe75b6a3e1bf1",
-            labels=("glass", "paper", "cardboard", "plastic", "metal", "trash"),
-            lists=(
-                _trashnet_list("train", "420971a4248b42b07a741ef277059d92ded0c559cae8960c6a488e9c316ff789"),
-                _trashnet_list("val", "a6c01936e4a4adce41e8da776db39b366d1db46acf07f63215bbe24709081340"),
-                _trashnet_list("test", "a8cc4e520e4676c6e1bd6346d51a101f80e468763a36f2818ed4e32abb05bb79"),
-            ),
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -93,8 +37,8 @@ class Resolved:
 def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry] = CATALOG) -> Resolved:
     """Find the dataset `name`: `data`, `$TUNE_TL_DATA/<name>`, the cache, a download, else a drawn sample.
 
-    Raises BadInput if `data` or `$TUNE_TL_DATA` is no folder, if no dataset has that name, and if
-    the cache folder cannot be written.
+    Raises BadInput if `data` or `$TUNE_TL_DATA` is no folder, if no dataset has that name, if the cache
+    folder cannot be written, and, saying what a person has to do, if it cannot be had without one.
     """
     entry = catalog.get(name)
     if data is not None:
@@ -113,8 +57,10 @@ def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry]
             f"no dataset is named {name!r}{f', did you mean {near[0]!r}' if near else ''}; known: "
             f"{', '.join(sorted(catalog))}; for your own images give --data DIR"
         )
+    if entry.archive is None:
+        raise _by_hand(entry, "; how to get them:")
     try:
-        return _downloaded(entry) or _obtain(entry)
+        return _downloaded(entry, entry.archive) or _obtain(entry, entry.archive)
     except OSError as error:
         raise BadInput(
             f"the cache folder {str(cache_dir())!r} cannot be used ({error.strerror or error}); set "
@@ -174,7 +120,7 @@ def _listed_image(line: str, labels: tuple[str, ...], images: set[str]) -> str:
 def sample_banner(resolved: Resolved) -> str:
     """What must be seen before anything is searched on drawn images; empty for real ones."""
     entry = resolved.entry
-    if resolved.source != "sample" or entry is None:
+    if resolved.source != "sample" or entry is None or entry.archive is None:
         return ""
     rule = "!" * 78
     return f"""{rule}
@@ -182,35 +128,62 @@ def sample_banner(resolved: Resolved) -> str:
 !!  about {entry.title}. Its {entry.images:,} images could not be had:
 !!    {resolved.why}
 !!  To search on the real ones ({entry.licence}), download
-!!    {entry.urls[0]}
+!!    {entry.archive.urls[0]}
 !!  unpack it and give the folder as --data DIR, or put it at
 !!    ${DATA_VARIABLE}/{entry.name}
 {rule}"""
 
 
+def _by_hand(entry: Entry, why: str) -> BadInput:
+    """What a person has to do to have the images of `entry`, and where to put them."""
+    shelf = os.environ.get(DATA_VARIABLE)
+    place = Path(shelf).expanduser() / entry.name if shelf else f"${DATA_VARIABLE}/{entry.name}"
+    images = f"{entry.images:,} images" if entry.images else "images"
+    rows = [("what", f"{entry.title}: {images} in {entry.classes} classes; licence: {entry.licence}")]
+    if entry.homepage:
+        rows.append(("page", entry.homepage))
+    rows += entry.steps
+    if archive := entry.archive:  # a file that is there already, and the right one, is not fetched again
+        by_checksum = f" (SHA-256 {archive.sha256})" if archive.sha256 else ""
+        rows += [
+            ("get it", f"{archive.urls[0]}{by_checksum}"),
+            ("", f"the file itself may be put at {verified.archive_file(entry, archive)}"),
+        ]
+    rows += [
+        ("put it", f"at {place}, or give its folder as --data DIR"),
+        ("layout", entry.layout),
+        ("", "or train/<class>/<image> with test/ (and val/) beside it; or <class>/<image>, unsplit"),
+    ]
+    lines = "".join(f"\n  {word:9}{text}" for word, text in rows)
+    return BadInput(f"the images of {entry.name!r} are not on this machine{why}{lines}")
+
+
 def _local(folder: Path, entry: Entry | None, why: str) -> Resolved:
-    inner = folder / entry.folder if entry else folder  # unpacked as it was published
+    # Unpacked as it was published.
+    inner = folder / entry.archive.folder if entry and entry.archive else folder
     return Resolved((inner if inner.is_dir() else folder).absolute(), "local", entry, why)
 
 
-def _downloaded(entry: Entry) -> Resolved | None:
-    found = verified.cached(entry)
+def _downloaded(entry: Entry, archive: Archive) -> Resolved | None:
+    found = verified.cached(entry, archive)
     return Resolved(found[0], "download", entry, found[1]) if found else None
 
 
-def _obtain(entry: Entry) -> Resolved:
+def _obtain(entry: Entry, archive: Archive) -> Resolved:
     """The dataset from the network, else the sample, by one process at a time."""
     from filelock import FileLock
 
     lock = cache_dir() / "datasets" / f"{entry.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        if ready := _downloaded(entry):  # by the process that held the lock
+        if ready := _downloaded(entry, archive):  # by the process that held the lock
             return ready
         try:
-            root, why = verified.download(entry)
+            root, why = verified.download(entry, archive)
         except Unavailable as error:
-            return Resolved(_sample(entry.name), "sample", entry, str(error))
+            if entry.drawn:
+                return Resolved(_sample(entry.name), "sample", entry, str(error))
+            raise _by_hand(entry, f" and could not be downloaded: {error}") from None
         return Resolved(root, "download", entry, why)
 
 

@@ -18,9 +18,9 @@ from tune_tl.data.layout import (
     IMAGE_SUFFIXES,
     SPLITS,
     Split,
-    class_files,
-    hidden,
+    files_by_class,
     is_text,
+    left_out,
     look_alike,
     split_folders,
     split_of,
@@ -111,7 +111,7 @@ def scan(
         if not root.is_dir():
             raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
         parts = split_folders(root)
-        found = {split: class_files(folder) for split, folder in parts.items()}
+        found = files_by_class(parts)
     except OSError as error:
         raise BadInput(f"{error.filename or str(root)!r} cannot be read ({error.strerror})") from None
     classes = tuple(sorted({label for files in found.values() for label in files}))
@@ -135,7 +135,7 @@ def scan(
         for (split, label, path), digest in zip(files, digests, strict=True)
     ]
     splits, notes = _assign(given)
-    notes += look_alike(classes) + hidden(parts.values())
+    notes += look_alike(classes) + left_out(parts, found)
     index = {label: i for i, label in enumerate(classes)}
     place = root.resolve()
     images = tuple(

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -30,10 +30,14 @@ def split_folders(root: Path) -> dict[Split | None, Path]:
     """The folders that hold class folders, by split; `{None: folder}` where nothing is split."""
     folders = _subfolders(root)
     named: dict[Split | None, Path] = {}
+    classes: set[str] = set()
+    if any(split_of(folder.name) and not _subfolders(folder) for folder in folders):
+        classes = {sub.name for folder in folders for sub in _subfolders(_descend(folder))}
     for folder in folders:
         split = split_of(folder.name)
-        # `train` beside no other split may be a class of locomotives: it must hold folders itself.
-        if split and _subfolders(folder):
+        # `train` beside no other split may be a class of locomotives: it must hold folders itself, or
+        # files named after classes.
+        if split and (_subfolders(folder) or _named_after(classes, folder)):
             if split in named:
                 raise BadInput(
                     f"{named[split].name!r} and {folder.name!r} in {str(root)!r} both look like {split}"
@@ -62,9 +66,41 @@ def _descend(folder: Path) -> Path:
     return folder
 
 
-def class_files(folder: Path) -> dict[str, list[Path]]:
-    classes = {sub.name: sorted(_images(sub, recursive=True)) for sub in _subfolders(folder)}
+def files_by_class(parts: Mapping[Split | None, Path]) -> dict[Split | None, dict[str, list[Path]]]:
+    """The images of each split by class.
+
+    That is the folder a file is in; where no folder of val or test is a class of train, it is the file's
+    own name, `<class>_<number>`, as in the test set of The Simpsons.
+    """
+    classes = {sub.name for sub in _subfolders(parts["train"])} if "train" in parts else set()
+    found = {split: _class_files(folder) for split, folder in parts.items()}
+    for split in found:
+        if split != "train" and not classes & found[split].keys():
+            found[split] = _named_after(classes, parts[split]) or found[split]
+    return found
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    copies = _copies(folder)
+    classes = {s.name: sorted(_images(s, recursive=True)) for s in _subfolders(folder) if s not in copies}
     return {label: files for label, files in classes.items() if files}
+
+
+def _named_after(classes: Container[str], folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(_images(folder, recursive=True)) if classes else ():
+        label, _, number = path.stem.rpartition("_")
+        if label in classes and number.isdecimal():
+            found[label].append(path)
+    return dict(found)
+
+
+def _copies(folder: Path) -> list[Path]:
+    """Folders in `folder` that repeat its class folders, such as simpsons_dataset/simpsons_dataset."""
+    subs = _subfolders(folder)
+    names = {sub.name for sub in subs}
+    inner = {sub: {s.name for s in _subfolders(sub)} for sub in subs}
+    return [sub for sub in subs if len(inner[sub]) > 1 and inner[sub] <= names - {sub.name}]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -105,12 +141,19 @@ def look_alike(classes: Iterable[str]) -> list[str]:
     ]
 
 
-def hidden(folders: Iterable[Path]) -> list[str]:
-    """A note for folders of images that are passed over because of their names."""
-    passed = []
-    for place in folders:
+def left_out(
+    parts: Mapping[Split | None, Path], found: Mapping[Split | None, Mapping[str, Sequence[Path]]]
+) -> list[str]:
+    """A note for folders of images that are passed over, and for files that are named after no class."""
+    notes = []
+    passed: list[str] = []
+    for split, place in parts.items():
         with suppress(OSError):  # whose they are and what is in them is nobody's business here
             passed += [
                 p.name for p in place.iterdir() if p.name.startswith(_HIDDEN) and p.is_dir() and _images(p)
             ]
-    return [f"hidden and left out: {', '.join(map(repr, sorted(passed)))}"] if passed else []
+        notes += [f"left out: {sub.name!r}, which holds the other classes again" for sub in _copies(place)]
+        if split and not any((place / label).is_dir() for label in found[split]):
+            others = len(_images(place, recursive=True)) - sum(map(len, found[split].values()))
+            notes += [f"{others} left out of {split}: named after no class of train"] if others else []
+    return notes + ([f"hidden and left out: {', '.join(map(repr, sorted(passed)))}"] if passed else [])

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_tl.data.archive import unpack_zip
+from tune_tl.data.cifar import unpack_cifar
 from tune_tl.data.download import BadArchive, Unavailable, WrongContent, fetch, host_of, sha256_of
 from tune_tl.data.folder import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from tune_tl.data.catalog import Entry
+    from tune_tl.data.entries import Archive, Entry
 
 MARKER = "verified.json"  # a cached dataset without it is not one
 
@@ -43,42 +44,47 @@ def content_fingerprint(root: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def cached(entry: Entry) -> tuple[Path, str] | None:
-    """The folder of class folders and where it came from, in words; None if it is not there whole."""
+def cached(entry: Entry, archive: Archive) -> tuple[Path, str] | None:
+    """The folder that `entry` describes and where it came from, in words; None if it is not there whole."""
     home = cache_dir() / "datasets" / entry.name
-    root = home / entry.folder
+    root = home / archive.folder
     try:
         marker = json.loads((home / MARKER).read_text(encoding="utf-8"))
-        whole = marker["content"] == _content(entry, root)  # unless the entry changed or files went missing
+        whole = marker["content"] == _content(archive, root)  # unless the entry changed or files went missing
         return (root, str(marker["why"])) if whole else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def download(entry: Entry) -> tuple[Path, str]:
+def archive_file(entry: Entry, archive: Archive) -> Path:
+    """Where `download` puts the archive, and takes it from if it is there."""
+    return cache_dir() / "downloads" / entry.name / f"{entry.name}{archive.file_suffix}"
+
+
+def download(entry: Entry, archive: Archive) -> tuple[Path, str]:
     """Put `entry` into the cache and return what `cached` will. The caller holds the entry's lock.
 
     A cut download is kept and resumed by the next call; content that is not the published one is
     removed. Missing split lists are no failure. Raises Unavailable with the reason.
     """
-    work = cache_dir() / "downloads" / entry.name
+    file = archive_file(entry, archive)
+    work = file.parent
     work.mkdir(parents=True, exist_ok=True)
     for left in work.glob("*unpacked*"):  # by a process that was killed
         shutil.rmtree(left)
-    archive = work / f"{entry.name}.zip"
-    why = f"downloaded from {host_of(_first(entry.urls, archive))} and verified"
+    why = f"downloaded from {host_of(_first(archive.urls, file, archive.sha256))} and verified"
     try:
-        unpacked = _unpack(entry, archive, work / "unpacked")
+        unpacked = _unpack(entry, archive, file, work / "unpacked")
     except (WrongContent, BadArchive):
         shutil.rmtree(work)
         raise
-    archive.unlink()
+    file.unlink()
     try:
         for wanted in entry.lists:
             _first(wanted.urls, work / wanted.file, wanted.sha256)
     except Unavailable as error:
         why += f"; split by tune_tl, for the published lists could not be had: {error}"
-    return _settle(entry, work, unpacked, why), why
+    return _settle(entry, archive, work, unpacked, why), why
 
 
 def _first(urls: tuple[str, ...], target: Path, sha256: str | None = None) -> str:
@@ -93,38 +99,41 @@ def _first(urls: tuple[str, ...], target: Path, sha256: str | None = None) -> st
     raise Unavailable("; ".join(reasons))
 
 
-def _unpack(entry: Entry, archive: Path, unpacked: Path) -> Path:
-    """The verified folder of class folders. Raises BadArchive, NoSpace or WrongContent."""
-    unpack_zip(archive, unpacked)
-    root = unpacked / entry.folder
+def _unpack(entry: Entry, archive: Archive, file: Path, unpacked: Path) -> Path:
+    """The verified folder. Raises BadArchive, NoSpace or WrongContent."""
+    root = unpacked / archive.folder
+    if archive.kind == "cifar":
+        unpack_cifar(file, root, entry.labels)
+        return root  # the checksum of the file was that of the published one
+    unpack_zip(file, unpacked)
     found = content_fingerprint(root)
-    if found != entry.fingerprint:
+    if found != archive.fingerprint:
         raise WrongContent(
             f"the archive that came is not {entry.title} as published: {len(images_under(root)):,} images "
-            f"with fingerprint {found} instead of {entry.images:,} with {entry.fingerprint}; it was removed"
+            f"with fingerprint {found} instead of {entry.images:,} with {archive.fingerprint}; it was removed"
         )
     return root
 
 
-def _settle(entry: Entry, work: Path, root: Path, why: str) -> Path:
+def _settle(entry: Entry, archive: Archive, work: Path, root: Path, why: str) -> Path:
     """Make it the cached dataset, complete in one rename."""
     finished = work / "unpacked-whole"
     finished.mkdir()
-    root.rename(finished / entry.folder)
+    root.rename(finished / archive.folder)
     for wanted in entry.lists:
         if (work / wanted.file).is_file():
             shutil.copyfile(work / wanted.file, finished / wanted.file)
-    marker = {"content": _content(entry, finished / entry.folder), "why": why}
+    marker = {"content": _content(archive, finished / archive.folder), "why": why}
     (finished / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
     home = cache_dir() / "datasets" / entry.name
     shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(parents=True, exist_ok=True)
     finished.rename(home)
     shutil.rmtree(work)
-    return home / entry.folder
+    return home / archive.folder
 
 
-def _content(entry: Entry, root: Path) -> dict[str, object]:
+def _content(archive: Archive, root: Path) -> dict[str, object]:
     """What is cheap to compare later; the bytes themselves were read before the marker was written."""
     sizes = [(root / image).stat().st_size for image in images_under(root)]
-    return {"fingerprint": entry.fingerprint, "images": len(sizes), "bytes": sum(sizes)}
+    return {"fingerprint": archive.fingerprint or archive.sha256, "images": len(sizes), "bytes": sum(sizes)}
