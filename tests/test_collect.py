@@ -344,7 +344,8 @@ class Detour(HTTPAdapter):
 
 def results(*urls: str) -> Page:
     """A page of results in the markup that icrawler reads on Bing."""
-    about = [escape(json.dumps({"murl": url}, separators=(",", ":"))) for url in urls]
+    fields = [{"murl": url, "turl": "https://tse.invalid/small.jpg"} for url in urls]
+    about = [escape(json.dumps(of_one, separators=(",", ":"))) for of_one in fields]
     return html(*(f"<div class='imgpt'><a class='iusc' m='{text}'></a></div>" for text in about))
 
 
@@ -352,9 +353,10 @@ def test_bing_is_asked_for_the_words_page_by_page_and_no_further_than_needed(
     site: Website, output: Path
 ) -> None:
     """What is asked and how it is read is icrawler's own; that Bing answers so today, only Bing can tell."""
-    site.pages = {f"/{n}.jpg": Page(picture(n)) for n in range(5)}
+    paths = ["/0.jpg", "/1.jpg", "/2.png", "/3.jpg", "/4.webp"]
+    site.pages = {path: Page(picture(n)) for n, path in enumerate(paths)}
     query = "/images/async?q=leopard+2+%26+%22tank%22&first="
-    urls = [site.url(f"/{n}.jpg") for n in range(5)]
+    urls = [site.url(path) for path in paths]
     site.pages |= {
         f"{query}0": results(*urls[:2]),
         f"{query}20": results(*urls[2:4]),
@@ -366,7 +368,7 @@ def test_bing_is_asked_for_the_words_page_by_page_and_no_further_than_needed(
     kept, wanted = Kept(output), Wanted("tank", 'leopard 2 & "tank"')
     outcome = collect_images(wanted, kept, visitor, engine="bing", images=3, show=lambda _: None)
     assert (outcome.new, outcome.trouble) == (3, [])
-    assert site.paths() == [f"{query}0", "/robots.txt", "/0.jpg", "/1.jpg", f"{query}20", "/2.jpg"]
+    assert site.paths() == [f"{query}0", "/robots.txt", "/0.jpg", "/1.jpg", f"{query}20", "/2.png"]
     assert {(row["found_on"], row["query"]) for row in record(output)} == {("bing", 'leopard 2 & "tank"')}
 
     site.pages[f"{query}60"] = site.pages[f"{query}40"]  # behind the last page comes the last page

@@ -39,10 +39,11 @@ def on_engine(engine: str, query: str, web: Web) -> Iterator[Found]:
     feeder.feed(keyword=quote_plus(query), offset=0, max_num=MOST_FOUND)
     parser, seen = BingParser(1, Signal(), web.session), set[str]()
     while not feeder.out_queue.empty():
-        # What an engine shows to who searches is what its robots.txt keeps from who indexes.
+        # Its robots.txt is for who indexes it, and a search is not that. The pauses hold here too.
         page = web.get(feeder.out_queue.get(), robots=False)
         try:
-            links = [str(task["file_url"]) for task in parser.parse(page)]
+            # It looks for .jpg, and where an address ends otherwise it runs on into what is behind it.
+            links = [str(task["file_url"]).partition('"')[0] for task in parser.parse(page)]
         except (TypeError, AttributeError, KeyError) as error:
             raise Refused(f"its page is not as icrawler knows it ({error!r})") from None
         if seen.issuperset(links):
