@@ -98,9 +98,10 @@ def scan(
     """Read the folder `root` as a dataset.
 
     Understood are `<class>/…` and `train/<class>/…` with `val/` and `test/` beside it (also
-    `training`, `valid`, `validation`, `seg_train/seg_train` and the like). `published` maps
-    `<class>/<file>` to its official split and is then followed to the letter. What is missing is
-    carved: stratified, seeded, with byte-identical copies of an image on one side.
+    `training`, `valid`, `validation`, `seg_train/seg_train` and the like; val and test may also hold
+    files named `<class>_<number>` instead of class folders). `published` maps `<class>/<file>` to its
+    official split and is then followed to the letter. What is missing is carved: stratified, seeded,
+    with byte-identical copies of an image on one side.
 
     Raises BadInput if there is no such folder, no class folder with images, one class only, or a
     class too small to split.
