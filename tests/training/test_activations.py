@@ -45,7 +45,7 @@ def keyed(images: Images) -> Images:
 def config(unfreeze: Unfreeze, **values: Any) -> TrialConfig:
     body_lr = 1e-3 if unfreeze else None
     chosen = {"augment": "medium", "batch_size": 12, "epochs": 6, "head_lr": 1e-2, "body_lr": body_lr}
-    return TrialConfig("efficientnet_lite0", unfreeze, **chosen | values)
+    return TrialConfig("efficientnet_lite0", unfreeze=unfreeze, **chosen | values)
 
 
 def scores(epochs: Iterator[EpochMetrics]) -> list[tuple[float, float]]:
@@ -69,7 +69,7 @@ def test_kept_activations_are_the_computed_ones_at_every_cut(
         rows={split: rows[:5] for split, rows in keyed.rows.items()},
         labels={split: labels[:5] for split, labels in keyed.labels.items()},
     )
-    chosen = TrialConfig(name, unfreeze, augment="strong", batch_size=2)
+    chosen = TrialConfig(name, unfreeze=unfreeze, augment="strong", batch_size=2)
     device = torch.device("cpu")
 
     def seen(images: Images) -> list[Tensor]:

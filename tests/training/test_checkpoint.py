@@ -44,7 +44,7 @@ PLANS = [
 def config(unfreeze: Unfreeze = 0, **values: Any) -> TrialConfig:
     body_lr = 1e-3 if unfreeze else None
     chosen = {"augment": "strong", "batch_size": 8, "epochs": 5, "head_lr": 1e-2, "body_lr": body_lr}
-    return TrialConfig("efficientnet_lite0", unfreeze, **chosen | values)
+    return TrialConfig("efficientnet_lite0", unfreeze=unfreeze, **chosen | values)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ DEPTHS = [0, 2, "all"]
 def config(unfreeze: Unfreeze = 0, **values: Any) -> TrialConfig:
     body_lr = 1e-3 if unfreeze else None
     chosen = {"augment": "none", "batch_size": 18, "epochs": 2, "head_lr": 1e-2, "body_lr": body_lr}
-    return TrialConfig("efficientnet_lite0", unfreeze, **chosen | values)
+    return TrialConfig("efficientnet_lite0", unfreeze=unfreeze, **chosen | values)
 
 
 def numbers(epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
