@@ -225,7 +225,7 @@ def test_unreadable_images_are_listed_in_order(outcomes: Mapping[str, Outcome]) 
     assert len(lines) == 5
 
 
-@pytest.mark.parametrize("door", ["search", "leaderboard", "cache", "sync"])
+@pytest.mark.parametrize("door", ["search", "leaderboard", "cache", "collect", "sync"])
 @pytest.mark.parametrize("argv", [["--no-such-option"], ["a", "b", "c"], ["--json=5"], ["--output"]])
 def test_every_door_says_in_one_line_what_is_mistyped(
     door: str, argv: list[str], capsys: pytest.CaptureFixture[str]

@@ -75,8 +75,8 @@ def bomb(side: int) -> bytes:
 def test_only_whole_images_are_kept_and_what_was_left_out_is_told(
     site: Website, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "SILENCE_S", 0.4)
-    monkeypatch.setattr(web, "LONGEST_S", 0.4)
+    monkeypatch.setattr(web, "SILENCE_S", 1.5)
+    monkeypatch.setattr(web, "LONGEST_S", 1.5)
     monkeypatch.setattr(web, "MAX_BYTES", 50_000)
     good, lower, moved, sly = (picture(seed) for seed in range(4))
     png = picture(4, "PNG")
@@ -92,7 +92,7 @@ def test_only_whole_images_are_kept_and_what_was_left_out_is_told(
         "/empty.jpg": Page(b""),
         "/declared.jpg": Page(b"", headers={"Content-Length": str(10**9)}),
         "/endless.jpg": Page(bytes(200_000), headers={"Content-Length": "", "Connection": "close"}),
-        "/silent.jpg": Page(picture(6), silence=0.8),
+        "/silent.jpg": Page(picture(6), silence=2.5),
         "/dripping.jpg": Page(picture(7), drip=0.02),
         "/cut.jpg": Page(picture(8), headers={"Content-Length": "40000"}),
         "/moved.jpg": Page(status=302, headers={"Location": "/elsewhere"}),
