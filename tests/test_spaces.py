@@ -14,18 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_tl import spaces
-from tune_tl.experiment import CONFIG_FIELDS, BadInput, TrialConfig
-from tune_tl.space import Space
+from tune_tl.experiment import CONFIG_FIELDS, BadInput, Transfer, TrialConfig
+from tune_tl.space import OF_TRANSFER, Space
 from tune_tl.spaces import SETTINGS
 from tune_tl.training.augment import POLICIES
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.tuning.strategies import STRATEGIES
 
 SHIPPED = sorted(spaces.available())
+UNUSED_WIDTH = TrialConfig("").head_width
 STAGES = {name: len(backbone.stages) for name, backbone in BACKBONES.items()}
 WIDE = """
-backbone: [resnet18, mobilenet_v2]
+backbone: [resnet18, mobilenet_v2, small_resnet]
+pretrained: [true, false]
+drop_stages: [0, 1]
 unfreeze: [0, 1, 5, all]
+head_layers: {low: 1, high: 3}
+head_width: [16, 64]
 head_lr: {low: 1e-4, high: 1e-2, log: true}
 body_lr: {low: 1e-5, high: 1e-3, log: true}
 weight_decay: [0.0, 1e-2]
@@ -99,9 +104,11 @@ def test_every_draw_is_a_config_within_the_space(shipped: Space) -> None:
     for _ in range(200):
         config = shipped.suggest(asked.ask(), STAGES)
         assert TrialConfig.from_dict(config.to_dict()) == config
+        scratch = BACKBONES[config.backbone].scratch
+        assert scratch == (config.transfer is Transfer.SCRATCH)
         for field, value in config.to_dict().items():
-            if field not in ("body_lr", "unfreeze"):
-                assert value in shipped.domains[field]
+            if field not in ("body_lr", "unfreeze", *(("pretrained", *OF_TRANSFER) if scratch else ())):
+                assert value in shipped.domains[field] or (field, value) == ("head_width", UNUSED_WIDTH)
         assert config.unfreeze == "all" or 0 <= config.unfreeze < STAGES[config.backbone]
 
 
@@ -110,7 +117,53 @@ def test_a_body_learning_rate_is_drawn_only_where_something_is_unfrozen(shipped:
     for _ in range(100):
         trial = asked.ask()
         config = shipped.suggest(trial, STAGES)
-        assert ("body_lr" in trial.params) == (config.unfreeze != 0) == (config.body_lr is not None)
+        assert (config.unfreeze != 0) == (config.body_lr is not None)
+        assert ("body_lr" in trial.params) == (config.unfreeze != 0 and config.pretrained)
+
+
+def test_the_width_of_layers_is_drawn_only_where_there_are_some(tmp_path: Path) -> None:
+    space, asked = load(tmp_path, WIDE), study()
+    for _ in range(50):
+        trial = asked.ask()
+        config = space.suggest(trial, STAGES)
+        assert ("head_width" in trial.params) == (config.head_layers > 1)
+
+
+def test_of_a_network_that_starts_from_nothing_only_its_training_is_drawn(tmp_path: Path) -> None:
+    space, asked, seen = load(tmp_path, WIDE), study(), set()
+    for _ in range(100):
+        trial = asked.ask()
+        config = space.suggest(trial, STAGES)
+        assert ("pretrained" in trial.params) == (config.backbone != "small_resnet")
+        if not config.pretrained:
+            seen.add(config.backbone)
+            assert not trial.params.keys() & set(OF_TRANSFER)
+            assert (config.unfreeze, config.body_lr) == ("all", config.head_lr)
+            assert (config.drop_stages, config.head_layers, config.image_size) == (0, 1, None)
+    assert seen == {"resnet18", "mobilenet_v2", "small_resnet"}
+
+
+@pytest.mark.parametrize(
+    ("image_size", "pretrained", "sizes"),
+    [
+        ("null", "true", {"resnet18": {224}, "tank_cnn": {40}}),
+        ("[null, 96]", "true", {"resnet18": {224, 96}, "tank_cnn": {40}}),
+        ("[96, 128]", "true", {"resnet18": {96, 128}, "tank_cnn": {40}}),
+        ("[96, 128]", "[true, false]", {"resnet18": {96, 128, 224}, "tank_cnn": {40}}),
+        ("64", "[true, false]", {"resnet18": {64}, "tank_cnn": {64}}),
+    ],
+)
+def test_images_are_wanted_at_the_sizes_that_trials_ask_for(
+    tmp_path: Path, image_size: str, pretrained: str, sizes: dict[str, set[int]]
+) -> None:
+    text = f"backbone: [resnet18, tank_cnn]\nimage_size: {image_size}\npretrained: {pretrained}"
+    space, asked = load(tmp_path, text), study()
+    assert {name: space.sizes(BACKBONES[name]) for name in sizes} == sizes
+    asked_for: dict[str, set[int]] = {name: set() for name in sizes}
+    for _ in range(60):
+        config = space.suggest(asked.ask(), STAGES)
+        asked_for[config.backbone].add(config.image_size or BACKBONES[config.backbone].size)
+    assert asked_for == sizes
 
 
 @pytest.mark.parametrize(("depth", "becomes"), [(1, 1), (4, 4), (5, "all"), (9, "all"), ("all", "all")])
@@ -205,8 +258,9 @@ def test_a_misspelt_key_is_answered_with_the_right_one(tmp_path: Path, key: str)
     assert f"'{key}'" in message.partition("did you mean")[2].partition("?")[0]
 
 
+WHOLE_FROM_1 = ("head_layers", "head_width")
 NUMBERS = ("head_lr", "body_lr", "weight_decay", "label_smoothing")
-WHOLE = ("batch_size", "epochs", "seed", "unfreeze", "image_size")
+WHOLE = ("batch_size", "epochs", "seed", "unfreeze", "image_size", "drop_stages", *WHOLE_FROM_1)
 WRONG = [
     *((field, value) for field in CONFIG_FIELDS for value in ("[]", "{low: 1}", "{a: 1}", "[[1]]")),
     *((field, value) for field in NUMBERS for value in ("-0.1", ".nan", ".inf", "x", "true", "99")),
@@ -224,6 +278,9 @@ WRONG = [
     ("unfreeze", "{low: 0, high: all}"),
     ("unfreeze", "{low: all, high: 3}"),
     ("label_smoothing", "1"),
+    *((field, "0") for field in WHOLE_FROM_1),
+    *((field, value) for field in ("pretrained", "grayscale", "clean") for value in ("1", "maybe", "null")),
+    ("pretrained", "{low: false, high: true}"),
     ("class_weights", "1"),
     ("class_weights", "maybe"),
     ("class_weights", "{low: false, high: true}"),

@@ -240,11 +240,11 @@ def test_a_search_ends_on_time_though_a_trial_hangs(harm: Path, tmp_path: Path) 
     (harm / "struck").rename(harm / "struck before")
     (harm / "struck").mkdir()
     wanted = Experiment(
-        "x", trials=None, budget_s=20.0, strategy="random", seed=0, output=tmp_path, gpus_per_trial=0.0
+        "x", trials=None, budget_s=30.0, strategy="random", seed=0, output=tmp_path, gpus_per_trial=0.0
     )
     start = time.monotonic()
     told = search(wanted, ready)
-    assert time.monotonic() - start < 20 + 25
+    assert time.monotonic() - start < 30 + 25
     assert told.results[8e-3].best is None
     assert told.results[8e-3].reason == "budget spent"
 

@@ -76,8 +76,24 @@ def test_every_strategy_searches_every_shipped_space_without_repeating_itself(na
         config = TrialConfig.from_dict(fields)
         keys.add(config.key)
         assert (config.body_lr is None) == (config.unfreeze == 0)
+        assert config.pretrained != BACKBONES[config.backbone].scratch
         searcher.on_trial_complete(
             str(number), {VAL_F1: score(config), BEST: score(config), EPOCH: told.epochs}
         )
     assert len(keys) == PROPOSALS
     assert searcher.suggest("one more") == FINISHED
+
+
+def test_networks_that_start_from_nothing_are_stopped_by_their_like_alone() -> None:
+    from ray.tune.experiment import Trial
+    from ray.tune.schedulers import TrialScheduler
+
+    _, scheduler = STRATEGIES["asha-tpe"](brief("default"))
+    decisions = {}
+    for number, (pretrained, reached) in enumerate([(True, 0.9), (True, 0.8), (False, 0.4), (False, 0.3)]):
+        config = TrialConfig("resnet18", pretrained=pretrained, seed=number)
+        trial = Trial("toy", stub=True, trial_id=str(number), config=config.to_dict())
+        scheduler.on_trial_add(None, trial)
+        decisions[reached] = scheduler.on_trial_result(None, trial, {EPOCH: 2, BEST: reached})
+    go_on, stop = TrialScheduler.CONTINUE, TrialScheduler.STOP
+    assert decisions == {0.9: go_on, 0.8: stop, 0.4: go_on, 0.3: stop}
