@@ -17,6 +17,7 @@ from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints, load
 from tune_tl.training.inputs import Inputs
 from tune_tl.training.model import build, create, less
+from tune_tl.training.scratch import small_resnet
 from tune_tl.training.trainer import PASSES, predict, restore, train
 from tune_tl.training.weights import Pretrained, find
 
@@ -51,17 +52,17 @@ def test_the_tanks_network_is_the_one_described() -> None:
 
 
 def test_the_scenes_network_is_residual_blocks_that_halve() -> None:
-    model = create(BACKBONES["small_resnet"])
+    model = small_resnet()
     sides = [32, 16, 8, 4]
     x = torch.rand(2, 3, 32, 32)
     for stage, side in zip(list(model)[:4], sides, strict=True):
         x = stage(x)
         assert x.shape[-1] == side
-    block = list(model)[1]
+    block = model[1]
     assert isinstance(block.conv1, nn.Conv2d)
     assert isinstance(block.conv2, nn.Conv2d)
     nn.init.zeros_(block.bn2.weight)  # then the convolutions add nothing to the shortcut
-    y = list(model)[0](torch.rand(2, 3, 32, 32))
+    y = model[0](torch.rand(2, 3, 32, 32))
     assert torch.allclose(block.eval()(y), block.shortcut(y).relu())
 
 
