@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.ledger import Ledger, lines
-from tune_tl.results.ranking import score
+from tune_tl.results.scores import score
 
 CLASSES = ("glass", "paper")
 EPOCHS = 3

@@ -12,7 +12,7 @@ import pytest
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.ledger import Ledger
-from tune_tl.results.ranking import score
+from tune_tl.results.scores import score
 
 
 def leaderboard(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:

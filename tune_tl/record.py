@@ -16,6 +16,8 @@ from tune_tl.experiment import TEST_F1, VAL_F1, Clock, Experiment, Observer
 from tune_tl.ledger import Past
 from tune_tl.preflight import Ready
 from tune_tl.results import report, runs
+from tune_tl.results.importance import importances
+from tune_tl.results.look import PREDICTIONS_FILE
 from tune_tl.results.ranking import finalists
 from tune_tl.tracking.store import how_to_open, same_store
 from tune_tl.tracking.tensorboard import EventFiles
@@ -64,10 +66,10 @@ class Record(contextlib.ExitStack):
         doing = f"scoring {len(final)} finalist(s) on {self.ready.dataset.count('test')} test images"
         if final and not console.is_terminal:
             console.print(doing)
-        with console.status(doing):
+        with console.status(doing) as status:
             from tune_tl.results.finals import score_finalists  # torch
 
-            scores = score_finalists(
+            finals = score_finalists(
                 final,
                 self.ready.dataset,
                 self.ready.pretrained,
@@ -75,8 +77,9 @@ class Record(contextlib.ExitStack):
                 max(1, int(self.experiment.cpus_per_trial)),
                 lambda text: console.print(text, soft_wrap=True, markup=False),
             )
+            status.update("drawing the report")
             best = final[0] if final else None
-            test = scores[best.trial] if best else None
+            test = finals.test[best.trial] if best else None
             facts = {
                 "champion": best and best.trial,
                 VAL_F1: best and best.val_f1,
@@ -89,9 +92,13 @@ class Record(contextlib.ExitStack):
                 "dataset": self.ready.dataset.describe(),
                 "class_names": list(self.ready.dataset.classes),
                 "versions": run_folder.versions(),
-                "test_scores": {trial: score.to_dict() for trial, score in scores.items()},
+                "test_scores": {trial: score.to_dict() for trial, score in finals.test.items()},
+                "train_scores": {trial: score.to_dict() for trial, score in finals.train.items()},
+                "importances": [each.to_dict() for each in importances(results, self.ready.space)],
                 "lines": ledger.lines(folder),  # what is concluded from
             }
+            if finals.look:
+                finals.look.write(folder, self.ready.dataset.classes)
             write_json(folder / runs.RESULT_FILE, facts)
             board = runs.load(folder)
             report.write(folder, board)
@@ -126,7 +133,7 @@ class Record(contextlib.ExitStack):
 
 def report_files(folder: Path) -> list[Path]:
     """What `report.write` has written into a search's folder: MLflow keeps it too."""
-    named = (report.CSV_FILE, report.PAGE_FILE, report.REPORT_FILE)
+    named = (report.CSV_FILE, report.PAGE_FILE, report.REPORT_FILE, PREDICTIONS_FILE)
     return [*(folder / name for name in named if (folder / name).exists()), *sorted(folder.glob("*.png"))]
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from tune_tl.experiment import State, TrialResult
 from tune_tl.results import runs
-from tune_tl.results.comparison import By, compare, compare_searches
-from tune_tl.results.ranking import About, Leaderboard, score
+from tune_tl.results.comparison import By, compare, compare_searches, verdict
+from tune_tl.results.ranking import About, Leaderboard
+from tune_tl.results.scores import TestScore, score
 
 Trial = Callable[..., TrialResult]
 
@@ -86,3 +87,37 @@ def test_a_whole_search_adds_up(tmp_path: Path, search: Callable[..., Path]) -> 
         groups = compare(board, by)
         assert sum(g.trials for g in groups if not g.part) == sum(g.trials for g in groups if g.part) == 20
         assert max(g.best or 0 for g in groups) == board.rows[0].val_f1
+
+
+@pytest.mark.parametrize(
+    ("transferred", "scratch", "said"),
+    [
+        (190, 140, "transfer pays: test F1 0.95 [0."),
+        (140, 190, "transfer does not pay: test F1 0.70 [0."),
+        (150, 160, "whether transfer pays remains open: test F1 0.75 [0."),
+    ],
+)
+def test_whether_transfer_pays_is_answered_in_a_line(
+    trial: Trial, transferred: int, scratch: int, said: str
+) -> None:
+    """`transferred` and `scratch` are how many of 200 test images each has right."""
+    partial, other = trial([0.9], unfreeze=2), trial([0.95], unfreeze=0)
+    own = trial([0.5], unfreeze="all", backbone="small_resnet", pretrained=False)
+    truth = [0, 1] * 100
+
+    def right(count: int) -> TestScore:
+        return score(truth, [t if i < count else 1 - t for i, t in enumerate(truth)], ["cat", "dog"])
+
+    scores = {other.trial: right(transferred), partial.trial: right(199), own.trial: right(scratch)}
+    line = verdict(Leaderboard.of([partial, other, own], scores))
+    assert line is not None and line.startswith(said)  # of the best by validation, not by test
+    assert "(mobilenet_v2) against" in line and "from scratch (small_resnet)" in line
+    assert ("overlap" in line) == ("open" in line)
+
+
+def test_what_was_not_on_test_pays_nothing(trial: Trial) -> None:
+    partial, own = trial([0.9], unfreeze=2), trial([0.5], backbone="small_resnet", pretrained=False)
+    tested = {partial.trial: score([0, 1], [0, 1], ["cat", "dog"])}
+    assert verdict(Leaderboard.of([partial, own], tested)) is None
+    assert verdict(Leaderboard.of([partial], tested)) is None
+    assert verdict(Leaderboard()) is None

@@ -17,15 +17,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.store import open_images
 from tune_tl.experiment import State, TrialConfig, TrialResult
+from tune_tl.results import finals
 from tune_tl.results.finals import score_finalists
-from tune_tl.results.ranking import TestScore
+from tune_tl.results.look import thumbnails
+from tune_tl.results.scores import TestScore, score
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints, load
-from tune_tl.training.trainer import train
+from tune_tl.training.trainer import embed, predict, restore, train
 from tune_tl.training.weights import Pretrained, find
 
 CONFIG = TrialConfig(
-    "efficientnet_lite0", 1, body_lr=1e-3, head_lr=1e-2, batch_size=8, image_size=64, epochs=4
+    "efficientnet_lite0", unfreeze=1, body_lr=1e-3, head_lr=1e-2, batch_size=8, image_size=64, epochs=4
 )
 
 
@@ -72,14 +74,14 @@ def scored(
 ) -> Callable[..., tuple[TestScore, list[str]]]:
     """The score of a finalist, and what was said."""
 
-    def score(result: TrialResult, threads: int = 1) -> tuple[TestScore, list[str]]:
+    def scored_by(result: TrialResult, threads: int = 1) -> tuple[TestScore, list[str]]:
         said: list[str] = []
-        scores = score_finalists(
+        found = score_finalists(
             [result], dataset, pretrained, lambda trial: Checkpoints(tmp_path, trial), threads, said.append
         )
-        return scores[result.trial], said
+        return found.test[result.trial], said
 
-    return score
+    return scored_by
 
 
 def emptied(path: Path) -> None:
@@ -149,6 +151,63 @@ def test_weights_of_an_epoch_that_is_not_on_record_are_not_scored(
     score, said = scored(trained)
     assert score == wanted
     assert len(said) == 1 and f"damaged (of epoch {epoch}, not {epoch - 1})" in said[0]
+
+
+def test_the_champions_answers_are_those_that_were_scored(
+    trained: TrialResult, dataset: Dataset, pretrained: dict[str, Pretrained], tmp_path: Path
+) -> None:
+    worse = replace(trained, trial="0" * 8)
+    found = score_finalists(
+        [trained, worse], dataset, pretrained, lambda _: Checkpoints(tmp_path, trained.trial), 1, str
+    )
+    look = found.look
+    assert look is not None and look.trial == trained.trial  # the first is the champion
+    test = [image for image in dataset.images if image.split == "test"]
+    assert [dataset.root / file for file in look.files] == [image.path for image in test]
+    assert [Path(file).parent.name for file in look.files] == [dataset.classes[n] for n in look.labels]
+    assert found.test[trained.trial] == score(look.labels, look.predicted, dataset.classes)
+    assert found.test[trained.trial] == found.test[worse.trial]  # of the same weights
+    assert look.probabilities.sum(axis=1) == pytest.approx(1)
+    assert np.isfinite(look.places).all()
+    images = open_images(dataset, 64)
+    assert set(look.mistakes) <= set(np.flatnonzero(look.wrong))
+    assert np.array_equal(
+        look.thumbnails, thumbnails([images.pixels[row] for row in images.rows["test"][look.mistakes]])
+    )
+
+
+@pytest.mark.parametrize("most", [400, 10])
+def test_the_kept_weights_are_asked_about_train_as_they_are_about_val(
+    trained: TrialResult,
+    dataset: Dataset,
+    pretrained: dict[str, Pretrained],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    """Without augmentation, by the weights of the best epoch, of at most so many images."""
+    monkeypatch.setattr(finals, "TRAIN_IMAGES", most)
+    files = Checkpoints(tmp_path, trained.trial)
+    found = score_finalists([trained], dataset, pretrained, lambda _: files, 1, str).train[trained.trial]
+    assert found.images == min(most, dataset.count("train"))
+    images, weights = open_images(dataset, 64), load(files.best, CONFIG).tensors
+    network, inputs = restore(CONFIG, pretrained[CONFIG.backbone], images, weights)
+    predictions, labels = predict(network, inputs, "train").argmax(axis=1), images.labels["train"]
+    if found.images == len(labels):
+        assert found.f1 == score(labels, predictions, dataset.classes).f1
+    assert 0 <= found.f1 <= 1 and found.loss > 0
+
+
+def test_an_embedding_is_what_the_last_layer_makes_the_logits_from(
+    trained: TrialResult, dataset: Dataset, pretrained: dict[str, Pretrained], tmp_path: Path
+) -> None:
+    weights = load(Checkpoints(tmp_path, trained.trial).best, CONFIG).tensors
+    network, inputs = restore(CONFIG, pretrained[CONFIG.backbone], open_images(dataset, 64), weights)
+    logits, features = embed(network, inputs, "test")
+    assert np.array_equal(logits, predict(network, inputs, "test"))
+    last = network.head[-1]
+    again = torch.from_numpy(features) @ last.weight.T + last.bias
+    assert np.allclose(again.detach().numpy(), logits, rtol=0.02, atol=0.02)  # bfloat16, perhaps
 
 
 def test_another_score_than_the_one_on_record_is_said(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tune_tl.experiment import BadInput, State, Transfer, TrialResult
 from tune_tl.results import runs
-from tune_tl.results.ranking import Leaderboard, TestScore, finalists, score
+from tune_tl.results.ranking import Leaderboard, finalists
+from tune_tl.results.scores import TestScore, TrainScore, score
 
 Trial = Callable[..., TrialResult]
 Search = Callable[..., Path]
@@ -91,10 +92,10 @@ def test_the_finalists_are_the_best_of_each_transfer_strategy_and_the_first_is_t
 ) -> None:
     frozen, frozen_worse = trial([0.7], unfreeze=0), trial([0.6], unfreeze=0, seed=1)
     partial, deeper = trial([0.8], unfreeze=2), trial([0.9], unfreeze=4)
-    full, scratch = trial([0.5], unfreeze="all"), trial([0.3], unfreeze="all", backbone="small_cnn")
+    full, scratch = trial([0.5], unfreeze="all"), trial([0.3], unfreeze="all", pretrained=False)
     results = [frozen_worse, frozen, partial, deeper, full, scratch]
-    assert finalists(results, scratch={"small_cnn"}) == (deeper, frozen, full, scratch)
-    board = Leaderboard.of(results, {}, scratch={"small_cnn"})
+    assert finalists(results) == (deeper, frozen, full, scratch)
+    board = Leaderboard.of(results, {})
     assert [row.transfer for row in board.rows][-1] is Transfer.SCRATCH
     assert board.champion is not None
     assert board.champion.result == finalists(results)[0]
@@ -105,6 +106,12 @@ def test_a_test_score_does_not_move_a_trial(trial: Trial) -> None:
     poor, perfect = score([0, 1], [1, 0], ["cat", "dog"]), score([0, 1], [0, 1], ["cat", "dog"])
     board = Leaderboard.of([second, first], {first.trial: poor, second.trial: perfect})
     assert [row.result for row in board.finalists] == [first, second]
+
+
+def test_overfitting_is_train_less_validation(trial: Trial) -> None:
+    kept, other = trial([0.8, 0.9, 0.7]), trial([0.5], seed=1)
+    board = Leaderboard.of([kept, other], {}, train={kept.trial: TrainScore(0.98, 0.05, 400)})
+    assert [row.gap for row in board.rows] == [pytest.approx(0.08), None]
 
 
 def test_a_score_comes_back_whole_from_json() -> None:
@@ -163,6 +170,9 @@ def test_the_class_names_may_stand_where_the_count_does(tmp_path: Path, search: 
         ("result.json", "{"),
         ("result.json", "[]"),
         ("search.json", '{"dataset": 3}'),
+        ("result.json", '{"train_scores": {"x": {"f1": "high", "loss": 1, "images": 2}}}'),
+        ("result.json", '{"importances": [{"name": "unfreeze", "trials": 20, "share": []}]}'),
+        ("look.npz", "PK"),
         ("trials.jsonl", '{"a": 1}\n'),
     ],
 )

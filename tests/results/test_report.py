@@ -10,13 +10,17 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from tune_tl.experiment import State, Transfer, TrialResult
-from tune_tl.results import report, runs
+from tune_tl.results import plots, report, runs
+from tune_tl.results.importance import LEAST
+from tune_tl.results.look import MISTAKES
 from tune_tl.results.ranking import BANNER, About, Leaderboard, Row, Unranked
+from tune_tl.results.scores import score
 
 Trial = Callable[..., TrialResult]
 Search = Callable[..., Path]
@@ -26,16 +30,15 @@ NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "$5 and $10", "ünïc
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory: pytest.TempPathFactory, search: Search) -> tuple[Path, Leaderboard, list[Path]]:
     """The whole report of a search on drawn images whose classes have the worst names."""
-    folder = search(tmp_path_factory.mktemp("runs"), trials=16, classes=NASTY, source="sample")
+    folder = search(tmp_path_factory.mktemp("runs"), trials=16, classes=NASTY, source="sample", look=True)
     board = runs.load(folder)
     return folder, board, report.write(folder, board)
 
 
 def test_every_file_is_written(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:
     folder, _, written = nasty
-    names = ["leaderboard.csv", "leaderboard.html", "f1_over_time.png", "strategies.png"]
-    names += ["learning_curves.png", "confusion_matrix.png", "classification_report.txt"]
-    assert [path.name for path in written] == names
+    names = ["leaderboard.csv", "leaderboard.html", *(f"{name}.png" for name in plots.NAMES)]
+    assert [path.name for path in written] == [*names, "classification_report.txt"]
     for path in written:
         assert path.parent == folder
         if path.suffix == ".png":
@@ -123,6 +126,49 @@ def test_the_page_escapes_whatever_a_search_is_called(tmp_path: Path, search: Se
     assert evil.tags == harmless.tags
     assert [url for url in evil.fetched if not url.startswith(("#", "data:"))] == []
     assert sum(EVIL in text for text in evil.text) > 5  # in full, where there is room
+
+
+def test_the_mistakes_are_inside_the_page_with_their_files(
+    nasty: tuple[Path, Leaderboard, list[Path]],
+) -> None:
+    page, look = Page((nasty[0] / "leaderboard.html").read_text()), nasty[1].look
+    assert look is not None
+    assert 0 < len(look.mistakes) <= MISTAKES
+    inside = [url for url in page.fetched if url.startswith("data:image/jpeg;base64,")]
+    assert len(inside) == len(look.mistakes)
+    assert (nasty[0] / "leaderboard.html").stat().st_size < 3e6
+
+
+def test_a_champion_without_a_mistake_has_no_contact_sheet_and_the_page_says_so(
+    tmp_path: Path, search: Search
+) -> None:
+    folder = search(tmp_path, trials=4, look=True, failures=False)
+    board = runs.load(folder)
+    assert folder / "mistakes.png" in report.write(folder, board)
+    assert board.look and board.champion and board.champion.test
+    labels = board.look.labels
+    right = replace(
+        board.look,
+        probabilities=np.eye(3, dtype=np.float32)[labels],
+        mistakes=board.look.mistakes[:0],
+        thumbnails=board.look.thumbnails[:0],
+    )
+    report.write(folder, replace(board, look=right))
+    assert not (folder / "mistakes.png").exists()  # that of the report before
+    assert "none: the champion takes each of the 240 test images" in (folder / "leaderboard.html").read_text()
+
+
+def test_what_few_trials_cannot_tell_is_not_told(tmp_path: Path, search: Search) -> None:
+    page = report.page(runs.load(search(tmp_path, trials=4)))
+    assert f"that takes {LEAST} trials with a score" in page
+
+
+def test_a_class_without_a_test_image_has_dashes_and_no_zeros() -> None:
+    text = report.classification_report(score([0, 0, 1], [0, 1, 1], ("cat", "dog", "emu")))
+    assert text.splitlines()[4].split() == ["emu", "-", "-", "-", "0"]
+    assert text.splitlines()[-1] == "no test image: emu"
+    taken = report.classification_report(score([0, 0, 1], [0, 2, 1], ("cat", "dog", "emu")))
+    assert taken.splitlines()[4].split() == ["emu", "0.000", "-", "0.000", "0"]
 
 
 def test_the_page_asks_nothing_of_the_network(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:

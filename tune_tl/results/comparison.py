@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tune_tl.results.ranking import UNITS, Leaderboard, Row, TestScore, Unranked
+from tune_tl.experiment import Transfer
+from tune_tl.results.ranking import UNITS, Leaderboard, Row, Unranked
+from tune_tl.results.scores import TestScore
+from tune_tl.results.statistics import overlap
 
 
 class By(StrEnum):
@@ -75,6 +78,25 @@ def compare_searches(boards: Iterable[Leaderboard]) -> list[Group]:
         group = _group(board.about.name, board.about.strategy, [*board.rows, *board.unranked])
         found.setdefault(str(board.about.dataset.get("fingerprint", "")), []).append(group)
     return [group for groups in found.values() for group in _best_first(groups)]
+
+
+def verdict(board: Leaderboard) -> str | None:
+    """Whether transfer pays, in a line; None unless a finalist of either kind was on test."""
+    scratch = next((row for row in board.finalists if row.transfer is Transfer.SCRATCH), None)
+    best = next((row for row in board.finalists if row.transfer is not Transfer.SCRATCH), None)
+    if not (scratch and best and scratch.test and best.test):
+        return None
+
+    def told(test: TestScore) -> str:
+        return f"{test.f1:.2f} [{test.ci[0]:.2f}, {test.ci[1]:.2f}]"
+
+    figures = (
+        f"test F1 {told(best.test)} ({best.config.backbone}) against {told(scratch.test)} from scratch "
+        f"({scratch.config.backbone})"
+    )
+    if overlap([best.test.ci, scratch.test.ci]):
+        return f"whether transfer pays remains open: {figures}, and the intervals overlap"
+    return f"transfer {'pays' if best.test.f1 > scratch.test.f1 else 'does not pay'}: {figures}"
 
 
 def _group(label: str, part: str, members: Sequence[Row | Unranked]) -> Group:

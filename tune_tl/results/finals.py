@@ -1,23 +1,41 @@
-"""The one look at the test split: the finalists' kept weights, scored."""
+"""The one look at the test split: the finalists' kept weights, scored, and what the champion made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tune_tl.data.folder import Dataset
 from tune_tl.data.store import Images, open_images
 from tune_tl.experiment import EpochMetrics, TrialResult
-from tune_tl.results.ranking import TestScore, score
+from tune_tl.results.look import SEED, Look, most_confident, placed, thumbnails
+from tune_tl.results.scores import TestScore, TrainScore, score
 from tune_tl.training.checkpoint import Checkpoints, Damaged, load
-from tune_tl.training.trainer import predict, restore, train
+from tune_tl.training.inputs import Inputs
+from tune_tl.training.metrics import confusion, macro_f1
+from tune_tl.training.model import Network
+from tune_tl.training.trainer import embed, predict, restore, train
 from tune_tl.training.weights import Pretrained
 
 SAME = 1e-6  # how far apart val_f1s of one trial, trained twice, may be
+
+TRAIN_IMAGES = 400  # that the kept weights are asked about: enough for a gap, and done in seconds
+
+
+@dataclass(frozen=True)
+class Finals:
+    """Scores by trial key, and the champion's answers: the first finalist's, None without any."""
+
+    test: dict[str, TestScore]
+    train: dict[str, TrainScore]
+    look: Look | None
 
 
 def score_finalists(
@@ -27,14 +45,14 @@ def score_finalists(
     checkpoints: Callable[[str], Checkpoints],
     threads: int,
     say: Callable[[str], None],
-) -> dict[str, TestScore]:
-    """Test scores by trial key; `checkpoints` gives a trial's files.
+) -> Finals:
+    """Score kept weights on test and on a part of train; `checkpoints` gives a trial's files.
 
     A finalist whose weights are missing, damaged or of another epoch than its best on record is trained
     again, on as many `threads` as trials had, which `say` is told in a line.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scores = {}
+    finals = Finals({}, {}, None)
     for result in finalists:
         chosen = pretrained[result.config.backbone]
         images = open_images(dataset, result.config.image_size or chosen.backbone.size)
@@ -47,10 +65,52 @@ def score_finalists(
             say(f"trial {result.trial}: its weights are {how}; training them again, {effort}")
             with _on(threads):
                 weights = _trained_again(result, chosen, images, files, say)
+        images = _less_of_train(images)
         network, inputs = restore(result.config, chosen, images, weights, device)
-        predictions = predict(network, inputs, "test").argmax(axis=1)
-        scores[result.trial] = score(images.labels["test"], predictions, dataset.classes)
-    return scores
+        if finals.look is None:
+            finals = replace(finals, look=_look(result, dataset, images, network, inputs))
+            assert finals.look
+            predictions = finals.look.predicted
+        else:
+            predictions = predict(network, inputs, "test").argmax(axis=1)
+        finals.test[result.trial] = score(images.labels["test"], predictions, dataset.classes)
+        finals.train[result.trial] = _on_train(images, network, inputs)
+    return finals
+
+
+def _look(result: TrialResult, dataset: Dataset, images: Images, network: Network, inputs: Inputs) -> Look:
+    logits, embeddings = embed(network, inputs, "test")
+    probabilities = torch.from_numpy(logits).softmax(dim=1).numpy()
+    labels = images.labels["test"]
+    files = [i.path.relative_to(dataset.root).as_posix() for i in dataset.images if i.split == "test"]
+    mistakes = most_confident(probabilities, labels)
+    return Look(
+        trial=result.trial,
+        files=np.array(files),
+        labels=labels,
+        probabilities=probabilities,
+        places=placed(embeddings),
+        mistakes=mistakes,
+        thumbnails=thumbnails([images.pixels[row] for row in images.rows["test"][mistakes]]),
+    )
+
+
+def _less_of_train(images: Images) -> Images:
+    """The same images with TRAIN_IMAGES of train at most, drawn with a seed."""
+    n = len(images.rows["train"])
+    drawn = np.sort(np.random.default_rng(SEED).permutation(n)[:TRAIN_IMAGES])
+    return replace(
+        images,
+        rows={**images.rows, "train": images.rows["train"][drawn]},
+        labels={**images.labels, "train": images.labels["train"][drawn]},
+    )
+
+
+def _on_train(images: Images, network: Network, inputs: Inputs) -> TrainScore:
+    labels, logits = images.labels["train"], predict(network, inputs, "train")
+    counts = confusion(labels, logits.argmax(axis=1), logits.shape[1])
+    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    return TrainScore(macro_f1(counts), loss, len(labels))
 
 
 def _kept(result: TrialResult, files: Checkpoints) -> Mapping[str, Tensor]:

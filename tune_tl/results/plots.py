@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
 from tune_tl.experiment import Transfer
-from tune_tl.results import closeups
+from tune_tl.results import closeups, gallery
 from tune_tl.results.ranking import Leaderboard, Row
 from tune_tl.results.theme import (
+    BLUE,
     COLOUR,
     F1_AXIS,
     GRID,
@@ -26,15 +29,28 @@ from tune_tl.results.theme import (
     f1_limits,
 )
 
+NAMES = (
+    *("f1_over_time", "strategies", "importances"),
+    *("confusion_matrix", "embeddings", "mistakes", "learning_curves"),
+)
+
 
 def pictures(board: Leaderboard) -> list[Picture]:
-    """What there is to see: nothing without a ranked trial, no confusion matrix without a test score."""
+    """What there is to see of NAMES: nothing without a ranked trial, nothing of test before it is scored."""
     if not board.rows:
         return []
-    found = [_f1_over_time(board), _strategies(board), closeups.learning_curves(board)]
-    if board.rows[0].test:
-        found.append(closeups.confusion_matrix(board.rows[0]))
-    return found
+    found = [_f1_over_time(board), _strategies(board)]
+    if board.importances:
+        found.append(_importances(board))
+    champion = board.rows[0]
+    if champion.test:
+        found.append(closeups.confusion_matrix(champion))
+    if champion.test and board.look:
+        classes = tuple(row.name for row in champion.test.report)
+        found.append(gallery.embeddings(board.look, classes))
+        if len(board.look.mistakes):
+            found.append(gallery.mistakes(board.look, classes))
+    return [*found, closeups.learning_curves(board)]
 
 
 def _f1_over_time(board: Leaderboard) -> Picture:
@@ -135,6 +151,46 @@ def _lane(axes: Any, y: int, strategy: Transfer, scores: list[float]) -> None:
         axes.plot(statistics.median(scores), y, "|", color=INK, markersize=15, markeredgewidth=1.6)
     count = f"{scores[0]:.3f} · {len(scores)} trial{'s' * (len(scores) > 1)}"
     axes.text(1.015, y, count, transform=axes.get_yaxis_transform(), va="center", size=9)
+
+
+def _importances(board: Leaderboard) -> Picture:
+    found = board.importances
+    end = max(0.2, *(i.high or 0.0 for i in found))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for y, each in enumerate(found):
+            if each.share is None or each.low is None or each.high is None:
+                axes.text(
+                    0.004, y, f"too few trials have one ({each.trials})", va="center", color=MUTED, size=9
+                )
+                continue
+            fill: dict[str, Any] = (
+                {"facecolor": "none", "hatch": "////"} if each.conditional else {"facecolor": BLUE}
+            )
+            axes.barh(y, each.share, height=0.6, edgecolor=BLUE, linewidth=1, alpha=0.8, **fill)
+            axes.plot([each.low, each.high], [y, y], color=INK, linewidth=1.6, solid_capstyle="butt")
+            count = f"   of {each.trials} trials that have one" if each.conditional else ""
+            axes.text(
+                1.01, y, f"{each.share:.0%}{count}", transform=axes.get_yaxis_transform(), va="center", size=9
+            )
+        axes.set_yticks(range(len(found)), [i.name for i in found], color=INK)
+        axes.set(ylim=(len(found) - 0.4, -0.6), xlim=(0, min(1.0, 1.05 * end)))
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel(f"share of the variance of {F1_AXIS} that it explains")
+        handles: list[Line2D | Patch] = [Patch(color=BLUE, alpha=0.8, label="of all trials")]
+        if any(each.conditional for each in found):
+            part = "of the trials that have one, by itself"
+            handles.append(Patch(facecolor="none", edgecolor=BLUE, hatch="////", label=part))
+        handles.append(Line2D([], [], color=INK, linewidth=1.6, label="range over resamples of the trials"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8.5)
+
+    subtitle = (
+        f"fANOVA over the {len(board.rows)} trials with a score; of stopped ones, the best they reached"
+    )
+    return Picture("importances", "What decided the score", subtitle, (10, 1.3 + 0.36 * len(found)), draw)
 
 
 def _legend(strategies: Iterable[Transfer]) -> list[Line2D]:

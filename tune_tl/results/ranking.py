@@ -7,88 +7,18 @@ that failed, or that has no finite val_f1, is listed with its reason and never r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from tune_tl.experiment import EpochMetrics, State, Transfer, TrialConfig, TrialResult
-from tune_tl.results import statistics
-from tune_tl.training.metrics import confusion, macro_f1, per_class
+from tune_tl.results.importance import Importance
+from tune_tl.results.look import Look
+from tune_tl.results.scores import TestScore, TrainScore
 
 UNITS = {"cpu": "core-s", "gpu": "GPU-s"}  # what a trial's `cost` counts, by its `resource`
 BANNER = "drawn sample images, not photographs"
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class on the test split; `support` counts its images."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True)
-class TestScore:
-    """What a finalist reached on the test split, which is looked at once."""
-
-    __test__ = False  # its name is the product's word, not a test for pytest to collect
-
-    f1: float
-    ci: tuple[float, float]  # 95 %
-    accuracy: float
-    confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
-    report: tuple[ClassScore, ...]  # in the dataset's class order
-
-    @property
-    def images(self) -> int:
-        return sum(map(sum, self.confusion))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Lists and numbers only: `from_dict` undoes it, also after a way through JSON."""
-        return {
-            "f1": self.f1,
-            "ci": list(self.ci),
-            "accuracy": self.accuracy,
-            "confusion": [list(row) for row in self.confusion],
-            "report": [asdict(row) for row in self.report],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TestScore:
-        low, high = values["ci"]
-        return cls(
-            f1=values["f1"],
-            ci=(low, high),
-            accuracy=values["accuracy"],
-            confusion=tuple(tuple(row) for row in values["confusion"]),
-            report=tuple(ClassScore(**row) for row in values["report"]),
-        )
-
-
-def score(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> TestScore:
-    """Score class indices of shape (images,) against each other; `classes` are the names, in order.
-
-    Raises ValueError if the vectors are empty, differ in length or hold an index without a name.
-    """
-    counts = confusion(labels, predictions, len(classes))
-    precision, recall, f1 = per_class(counts)
-    support = counts.sum(axis=1)
-    return TestScore(
-        f1=macro_f1(counts),
-        ci=statistics.macro_f1_interval(labels, predictions, len(classes)),
-        accuracy=float(np.trace(counts) / counts.sum()),
-        confusion=tuple(tuple(row) for row in counts.tolist()),
-        report=tuple(
-            ClassScore(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
-            for i, name in enumerate(classes)
-        ),
-    )
 
 
 @dataclass(frozen=True)
@@ -121,13 +51,14 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class Row:
-    """One ranked trial; `test` for finalists only."""
+    """One ranked trial; `test` and `train`, scores of its kept weights, for finalists only."""
 
     rank: int
     result: TrialResult
     transfer: Transfer
     best: EpochMetrics
     test: TestScore | None = None
+    train: TrainScore | None = None
 
     @property
     def trial(self) -> str:
@@ -140,6 +71,11 @@ class Row:
     @property
     def val_f1(self) -> float:
         return self.best.val_f1
+
+    @property
+    def gap(self) -> float | None:
+        """How much better its kept weights do on images they were trained on: macro-F1, train less val."""
+        return self.train.f1 - self.val_f1 if self.train else None
 
 
 @dataclass(frozen=True)
@@ -160,6 +96,8 @@ class Leaderboard:
     about: About = About()
     timeline: tuple[Acknowledged, ...] = ()
     unfinished: tuple[str, ...] = ()  # trials with acknowledged epochs and no end yet
+    look: Look | None = None  # what the champion made of the test images
+    importances: tuple[Importance, ...] = ()  # of the space's parameters; none over few trials
 
     @classmethod
     def of(
@@ -168,19 +106,21 @@ class Leaderboard:
         scores: Mapping[str, TestScore],
         about: About | None = None,
         *,
-        scratch: Collection[str] = (),
+        train: Mapping[str, TrainScore] = MappingProxyType({}),
         timeline: Sequence[Acknowledged] = (),
+        look: Look | None = None,
+        importances: Iterable[Importance] = (),
     ) -> Leaderboard:
-        """Rank `results`. `scores` are the finalists' by trial key, `scratch` the backbones without
-        pretrained weights, `timeline` the ledger's lines (else times follow from the trials)."""
+        """Rank `results`. `scores` and `train` are the finalists' by trial key, `timeline` the ledger's
+        lines (else times follow from the trials); a `look` of another trial than the champion is none."""
         last = _last(results)
         ranked = sorted((r for r in last if r.best), key=_order)
         rows = (
-            Row(rank, r, transfer_of(r.config, scratch), best, scores.get(r.trial))
+            Row(rank, r, r.config.transfer, best, scores.get(r.trial), train.get(r.trial))
             for rank, r in enumerate(ranked, 1)
             if (best := r.best)
         )
-        rest = (Unranked(r, transfer_of(r.config, scratch), _why(r)) for r in last if not r.best)
+        rest = (Unranked(r, r.config.transfer, _why(r)) for r in last if not r.best)
         ended = {r.trial for r in last}
         return cls(
             rows=tuple(rows),
@@ -188,6 +128,8 @@ class Leaderboard:
             about=about or About(),
             timeline=tuple(sorted(timeline or _timeline(last), key=lambda line: line.t)),
             unfinished=tuple(dict.fromkeys(a.trial for a in timeline if a.trial not in ended)),
+            look=look if look and ranked and look.trial == ranked[0].trial else None,
+            importances=tuple(importances),
         )
 
     @property
@@ -204,20 +146,15 @@ class Leaderboard:
         return sum(u.result.state is State.FAILED for u in self.unranked)
 
 
-def finalists(results: Iterable[TrialResult], scratch: Collection[str] = ()) -> tuple[TrialResult, ...]:
+def finalists(results: Iterable[TrialResult]) -> tuple[TrialResult, ...]:
     """The best trial of each transfer strategy, best first: the first is the champion.
 
     Only these see the test split, once each. Empty if no trial has a score.
     """
     best: dict[Transfer, TrialResult] = {}
     for result in sorted((r for r in _last(results) if r.best), key=_order):
-        best.setdefault(transfer_of(result.config, scratch), result)
+        best.setdefault(result.config.transfer, result)
     return tuple(best.values())
-
-
-def transfer_of(config: TrialConfig, scratch: Collection[str] = ()) -> Transfer:
-    """The transfer strategy, which for a network without pretrained weights is `scratch`."""
-    return Transfer.SCRATCH if config.backbone in scratch else config.transfer
 
 
 def _last(results: Iterable[TrialResult]) -> list[TrialResult]:

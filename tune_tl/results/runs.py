@@ -11,7 +11,10 @@ from typing import Any
 
 from tune_tl import ledger
 from tune_tl.experiment import BadInput
-from tune_tl.results.ranking import About, Acknowledged, Leaderboard, TestScore
+from tune_tl.results import look
+from tune_tl.results.importance import Importance
+from tune_tl.results.ranking import About, Acknowledged, Leaderboard
+from tune_tl.results.scores import TestScore, TrainScore
 
 SEARCH_FILE = "search.json"
 RESULT_FILE = "result.json"
@@ -28,13 +31,16 @@ def load(folder: Path) -> Leaderboard:
         raise BadInput(f"{folder}: no search here ({SEARCH_FILE} and {ledger.EPOCHS_FILE} are missing)")
     facts = {"name": folder.name} | _json(folder / SEARCH_FILE)
     result = _json(folder / RESULT_FILE)
+    seen = look.read(folder) if result else None
     try:
         return Leaderboard.of(
             ledger.read(folder),
             {trial: _score(said) for trial, said in (result.get("test_scores") or {}).items()},
             _about(facts, result, ledger.elapsed(folder)),
-            scratch=[str(name) for name in facts.get("scratch") or ()],
+            train={trial: _train(said) for trial, said in (result.get("train_scores") or {}).items()},
             timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
+            look=seen,
+            importances=[_importance(said) for said in result.get("importances") or ()],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder}: its record is damaged or of another version ({error!r})") from None
@@ -90,6 +96,19 @@ def _score(said: Mapping[str, Any]) -> TestScore:
     if {len(score.report)} != {len(score.confusion), *map(len, score.confusion)}:
         raise ValueError("a confusion matrix that is not classes by classes")
     return score
+
+
+def _train(said: Mapping[str, Any]) -> TrainScore:
+    score = TrainScore(**said)
+    _number(score.f1 + score.loss + score.images)
+    return score
+
+
+def _importance(said: Mapping[str, Any]) -> Importance:
+    found = Importance(**said)
+    for value in (found.trials, *(v for v in (found.share, found.low, found.high) if v is not None)):
+        _number(value)
+    return found
 
 
 def _number(value: Any) -> float:

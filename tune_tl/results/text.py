@@ -15,7 +15,8 @@ from rich.text import Text
 from tune_tl.experiment import State
 from tune_tl.results import comparison, statistics
 from tune_tl.results.comparison import By
-from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row, TestScore
+from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
+from tune_tl.results.scores import TestScore
 
 WIDE = 118  # columns from which the ranked trials show everything on one line each
 
@@ -32,6 +33,8 @@ def text(board: Leaderboard, by: By | str = By.STRATEGY, top: int | None = None)
     if board.rows or board.unranked:
         title = f"By {'transfer strategy' if By(by) is By.STRATEGY else by}"
         parts += ["", groups(comparison.compare(board, By(by)), title)]
+    if verdict := comparison.verdict(board):
+        parts += ["", Text(verdict, style="bold")]
     return Group(*parts, "", *(Text(line, style="dim") for line in notes(board)))
 
 

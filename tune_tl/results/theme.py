@@ -102,7 +102,7 @@ def png(path: Path, picture: Picture, *, name: str, drawn: bool) -> None:
         figure.text(0.15 / width, y, title, size=13, weight="bold", va="center")
         figure.text(0.15 / width, y - 0.25 * inch, picture.subtitle, size=9, color=MUTED, va="center")
         picture.draw(figure)
-        figure.savefig(path, dpi=150, facecolor=PAPER)
+        figure.savefig(path, format="png", dpi=150, facecolor=PAPER)
 
 
 def svg(picture: Picture) -> str:

@@ -184,6 +184,21 @@ def predict(network: Network, inputs: Inputs, split: Split) -> npt.NDArray[np.fl
     return torch.cat(parts).numpy()
 
 
+@torch.no_grad()
+def embed(
+    network: Network, inputs: Inputs, split: Split
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits (N, classes) as of `predict`, and what the head's last layer makes them from, (N, features)."""
+    network.eval()
+    body, last = network.head[:-1], network.head[-1]
+    logits, features = [], []
+    with autocast(next(last.parameters()).device):
+        for x in inputs.evaluation(split):
+            features.append(body(network.suffix(x)))
+            logits.append(last(features[-1]).float().cpu())
+    return torch.cat(logits).numpy(), torch.cat([each.float().cpu() for each in features]).numpy()
+
+
 def restore(
     config: TrialConfig,
     pretrained: Pretrained,

@@ -1,0 +1,98 @@
+"""What kept weights reach on images: the test split, looked at once, and a part of train as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tune_tl.results import statistics
+from tune_tl.training.metrics import confusion, macro_f1, per_class
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class on the test split; `support` counts its images."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """What a finalist reached on the test split, which is looked at once."""
+
+    __test__ = False  # its name is the product's word, not a test for pytest to collect
+
+    f1: float
+    ci: tuple[float, float]  # 95 %
+    accuracy: float
+    confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
+    report: tuple[ClassScore, ...]  # in the dataset's class order
+
+    @property
+    def images(self) -> int:
+        return sum(map(sum, self.confusion))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists and numbers only: `from_dict` undoes it, also after a way through JSON."""
+        return {
+            "f1": self.f1,
+            "ci": list(self.ci),
+            "accuracy": self.accuracy,
+            "confusion": [list(row) for row in self.confusion],
+            "report": [asdict(row) for row in self.report],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TestScore:
+        low, high = values["ci"]
+        return cls(
+            f1=values["f1"],
+            ci=(low, high),
+            accuracy=values["accuracy"],
+            confusion=tuple(tuple(row) for row in values["confusion"]),
+            report=tuple(ClassScore(**row) for row in values["report"]),
+        )
+
+
+@dataclass(frozen=True)
+class TrainScore:
+    """What kept weights reach on images that they were trained on, seen as validation sees its own.
+
+    The loss of an epoch says less: it is of images that were augmented, mixed and had their labels
+    smoothed, while the weights still changed.
+    """
+
+    f1: float
+    loss: float  # mean cross-entropy in nats
+    images: int  # of the train split that were looked at
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def score(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> TestScore:
+    """Score class indices of shape (images,) against each other; `classes` are the names, in order.
+
+    Raises ValueError if the vectors are empty, differ in length or hold an index without a name.
+    """
+    counts = confusion(labels, predictions, len(classes))
+    precision, recall, f1 = per_class(counts)
+    support = counts.sum(axis=1)
+    return TestScore(
+        f1=macro_f1(counts),
+        ci=statistics.macro_f1_interval(labels, predictions, len(classes)),
+        accuracy=float(np.trace(counts) / counts.sum()),
+        confusion=tuple(tuple(row) for row in counts.tolist()),
+        report=tuple(
+            ClassScore(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
+            for i, name in enumerate(classes)
+        ),
+    )
