@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "tracking": frozenset({"experiment", "ledger"}),
     "spaces": frozenset({"experiment", "space", "data", "training"}),
     "results": frozenset({"durable", "experiment", "ledger", "space", "data", "training"}),
-    "preflight": frozenset({"experiment", "space", "data", "training"}),
+    "dataset": frozenset({"experiment", "space", "data"}),
+    "preflight": frozenset({"experiment", "space", "data", "dataset", "training"}),
     "tuning": frozenset({"durable", "experiment", "ledger", "space", "data", "training", "preflight"}),
     # What the search's door is made of.
     "usage": frozenset({"experiment"}),

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tune_tl.data.catalog import cache_dir, published_split, resolve, sample_banner
+from tune_tl.data.catalog import cache_dir
 from tune_tl.data.download import Unavailable
-from tune_tl.data.folder import SPLITS, Dataset, scan
+from tune_tl.data.folder import SPLITS, Dataset
 from tune_tl.data.layout import is_text
+from tune_tl.dataset import find_dataset
 from tune_tl.experiment import BadInput, Experiment, Transfer
 from tune_tl.space import Range, Space
 from tune_tl.training import weights
@@ -42,25 +43,6 @@ class Ready:
     pretrained: dict[str, Pretrained]
     missing: dict[str, str]  # backbone that left the space -> why
     stores: tuple[Images, ...] = ()  # held open: what is mapped, `tune_tl.cache --clear` leaves
-
-
-def find_dataset(space: Space, data: Path | None, console: Console) -> Dataset:
-    """The images that `space` or `data` name, scanned but not decoded. Raises BadInput."""
-    named = space.dataset
-    if named is None or Path(named).is_absolute():
-        folder = data or (Path(named) if named else None)
-        if folder is None:
-            raise BadInput(f"space {space.name!r} names no dataset; give --data DIR")
-        return scan(folder.expanduser(), name=space.name)
-    found = resolve(named, data)
-    if found.source == "sample":
-        console.print(sample_banner(found), style="bold", soft_wrap=True, markup=False)
-    split = published_split(found.entry, found.root) if found.entry else None
-    dataset = scan(found.root, name=named, source=found.source, published=split)
-    notes = ["published split"] if split else []
-    if data is None and Path(named).is_dir():
-        notes.append(f"not the folder {named!r} that lies here: its name is ./{named}")
-    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
@@ -166,6 +148,7 @@ def check(
     *,
     drop_bad: bool,
     console: Console,
+    output: Path = Path("runs"),
     promising: Callable[[], None] = lambda: None,
 ) -> Ready:
     """Everything that can go wrong before the first trial does so here. Raises BadInput.
@@ -173,7 +156,7 @@ def check(
     `promising` is called as soon as nothing speaks against the search any more that can be known without
     decoding images or loading weights: what takes long to start can start beside that.
     """
-    dataset = find_dataset(space, data, console)
+    dataset = find_dataset(space, data, console, output)
     pretrained, missing = find_weights(space)
     if _sound(dataset, pretrained.values()):
         promising()

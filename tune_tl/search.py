@@ -50,7 +50,12 @@ def search(given: Options, start: float) -> int:
     name()  # what is wrong with it is known at once, but what is free only when all is ready
     with Cluster(given.address) as cluster, contextlib.ExitStack() as held:
         ready = preflight.check(
-            given.space, given.data, drop_bad=given.yes, console=console, promising=cluster.start
+            given.space,
+            given.data,
+            drop_bad=given.yes,
+            output=given.output,
+            console=console,
+            promising=cluster.start,
         )
         experiment = given.experiment(name())
         held.enter_context(run_folder.claimed(experiment.folder, fresh=not given.resume))

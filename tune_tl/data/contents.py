@@ -18,7 +18,7 @@ from typing import Any
 
 KINDS = ("datasets", "downloads", "samples", "decoded", "activations")  # and whatever else lies there
 UNDESCRIBED = "of an earlier version"
-IN_WORDS = {"proven": "which files of weights are known to be good"}
+IN_WORDS = {"proven": "which files of weights are known to be good", "inspected": "what is known of images"}
 _ASIDE = ".removed-"
 
 

@@ -7,7 +7,7 @@ import os
 import random
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +27,8 @@ from tune_tl.data.layout import (
 )
 from tune_tl.experiment import BadInput
 
-__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "Image", "Source", "Split", "scan"]
+__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "File", "Found", "Image", "Source", "Split",
+           "arrange", "find", "scan"]  # fmt: skip
 
 Source = Literal["local", "download", "sample"]
 
@@ -45,11 +46,20 @@ class Image:
     digest: str  # SHA-256 of the file's bytes, hexadecimal
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
     split: Split | None  # as the folder or the published list says
     label: str
     path: Path
     digest: str
+
+
+class Found(NamedTuple):
+    """What lies in a folder, before anything is split."""
+
+    root: Path  # as it was given
+    classes: tuple[str, ...]
+    files: tuple[File, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,16 +105,19 @@ def scan(
     source: Source = "local",
     published: Mapping[str, Split] | None = None,
 ) -> Dataset:
-    """Read the folder `root` as a dataset.
+    """Read the folder `root` as a dataset: what `find` finds there, split by `arrange`. Raises BadInput."""
+    return arrange(find(root, published), name=name, source=source)
+
+
+def find(root: Path, published: Mapping[str, Split] | None = None) -> Found:
+    """Every image file in the class folders of `root`, with the split that is given for it.
 
     Understood are `<class>/…` and `train/<class>/…` with `val/` and `test/` beside it (also
     `training`, `valid`, `validation`, `seg_train/seg_train` and the like; val and test may also hold
     files named `<class>_<number>` instead of class folders). `published` maps `<class>/<file>` to its
-    official split and is then followed to the letter. What is missing is carved: stratified, seeded,
-    with byte-identical copies of an image on one side.
+    official split and is then followed to the letter.
 
-    Raises BadInput if there is no such folder, no class folder with images, one class only, or a
-    class too small to split.
+    Raises BadInput if there is no such folder, no class folder with images, or one class only.
     """
     if not is_text(str(root.absolute())):
         raise BadInput(f"data folder {str(root)!r} has a name that is no text; rename or link it")
@@ -112,10 +125,10 @@ def scan(
         if not root.is_dir():
             raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
         parts = split_folders(root)
-        found = files_by_class(parts)
+        by_class = files_by_class(parts)
     except OSError as error:
         raise BadInput(f"{error.filename or str(root)!r} cannot be read ({error.strerror})") from None
-    classes = tuple(sorted({label for files in found.values() for label in files}))
+    classes = tuple(sorted({label for files in by_class.values() for label in files}))
     # Where train/ and test/ hold the images themselves they are no classes.
     if not classes or (None in parts and all(split_of(label) for label in classes)):
         raise BadInput(
@@ -128,28 +141,42 @@ def scan(
     if len(classes) == 1:
         raise BadInput(f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two")
 
-    files = [(split, label, path) for split, by in found.items() for label, ps in by.items() for path in ps]
+    files = [
+        (split, label, path) for split, by in by_class.items() for label, ps in by.items() for path in ps
+    ]
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool:
         digests = list(pool.map(_digest, (path for _, _, path in files)))
-    given = [
-        _File(published[f"{label}/{path.name}"] if published else split, label, path, digest)
+    given = (
+        File(published[f"{label}/{path.name}"] if published else split, label, path, digest)
         for (split, label, path), digest in zip(files, digests, strict=True)
-    ]
+    )
+    notes = look_alike(classes) + left_out(parts, by_class)
+    return Found(root, classes, tuple(given), tuple(notes))
+
+
+def arrange(found: Found, *, name: str, source: Source = "local", without: Collection[Path] = ()) -> Dataset:
+    """Split what was found, less the files `without` (paths as in `found`), which no split ever sees.
+
+    What is not given is carved: stratified, seeded, with byte-identical copies of an image on one side.
+    Raises BadInput if a class is too small to split.
+    """
+    gone = set(without)
+    given = [file for file in found.files if file.path not in gone]
     splits, notes = _assign(given)
-    notes += look_alike(classes) + left_out(parts, found)
-    index = {label: i for i, label in enumerate(classes)}
-    place = root.resolve()
+    notes += found.notes
+    index = {label: i for i, label in enumerate(found.classes)}
+    place = found.root.resolve()
     images = tuple(
-        Image(place / file.path.relative_to(root), index[file.label], split, file.digest)
+        Image(place / file.path.relative_to(found.root), index[file.label], split, file.digest)
         for file, split in zip(given, splits, strict=True)
         if split is not None
     )
-    dataset = Dataset(name, source, place, classes, images, tuple(notes))
+    dataset = Dataset(name, source, place, found.classes, images, tuple(notes))
     _require_every_class(dataset)
     return dataset
 
 
-def _assign(given: list[_File]) -> tuple[list[Split | None], list[str]]:
+def _assign(given: list[File]) -> tuple[list[Split | None], list[str]]:
     """The final split of every file, None for one left out, and a note for each thing done."""
     notes: list[str] = []
     splits = [file.split for file in given]
@@ -172,7 +199,7 @@ def _assign(given: list[_File]) -> tuple[list[Split | None], list[str]]:
 
 def _carve(
     splits: list[Split | None],
-    given: list[_File],
+    given: list[File],
     source: Split | None,
     fractions: Mapping[Split, float],
 ) -> None:
@@ -203,7 +230,7 @@ def _carve(
                 splits[i] = "train"
 
 
-def _drop_straddling_copies(splits: list[Split | None], given: list[_File]) -> list[str]:
+def _drop_straddling_copies(splits: list[Split | None], given: list[File]) -> list[str]:
     """Leave out of train (then of val) every copy of an image that val or test holds, in place.
 
     The test set stays as given: it is what published figures were measured on.
