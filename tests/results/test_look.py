@@ -77,9 +77,13 @@ def test_a_damaged_one_is_named_and_never_executed(
 
 def test_a_look_of_a_former_champion_is_none(trial: Callable[..., TrialResult], seen: Look) -> None:
     result = trial([0.9])
-    assert Leaderboard.of([result], {}, look=seen).look is None
-    mine = make_look(result.trial, score([0, 1], [0, 1], CLASSES[:2]))
-    assert Leaderboard.of([result], {}, look=mine).look is mine
+    tested = score([0, 1], [0, 1], CLASSES[:2])
+    assert Leaderboard.of([result], {result.trial: tested}, look=seen).look is None
+    mine = make_look(result.trial, tested)
+    assert Leaderboard.of([result], {result.trial: tested}, look=mine).look is mine
+    assert Leaderboard.of([result], {}, look=mine).look is None
+    of_more_classes = {result.trial: score([0, 1], [0, 1], CLASSES)}
+    assert Leaderboard.of([result], of_more_classes, look=mine).look is None
 
 
 def test_the_surest_mistakes_come_first_and_what_is_right_never() -> None:

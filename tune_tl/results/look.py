@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 
 from tune_tl.durable import replacing
 from tune_tl.experiment import BadInput
+from tune_tl.results.scores import TestScore
 
 LOOK_FILE, PREDICTIONS_FILE = "look.npz", "predictions.csv"
 DRAWN = 2000  # images in the map, and on the way to it
@@ -41,9 +42,19 @@ class Look:
             "files": (n,), "probabilities": (n, *self.probabilities.shape[1:]), "places": (n, 2),
             "thumbnails": (k, SIDE, SIDE, 3),
         }  # fmt: skip
+        kinds = {"labels": "i", "probabilities": "f", "places": "f", "mistakes": "i", "thumbnails": "u"}
         wrong = [name for name, shape in shapes.items() if getattr(self, name).shape != shape]
+        wrong += [name for name, kind in kinds.items() if getattr(self, name).dtype.kind != kind]
         if wrong or self.probabilities.ndim != 2 or not np.isin(self.mistakes, np.arange(n)).all():
             raise ValueError(f"{wrong or 'mistakes'} do not fit {n} images and {k} mistakes")
+
+    def fits(self, champion: str, scores: Mapping[str, TestScore]) -> bool:
+        """Whether it is the `champion`'s, and of the look at test that `scores` are from."""
+        score = scores.get(champion)
+        if self.trial != champion or score is None:
+            return False
+        shape = (score.images, len(score.report))
+        return self.probabilities.shape == shape and bool((self.labels < shape[1]).all())
 
     @property
     def predicted(self) -> NDArray[np.int64]:

@@ -128,7 +128,7 @@ class Leaderboard:
             about=about or About(),
             timeline=tuple(sorted(timeline or _timeline(last), key=lambda line: line.t)),
             unfinished=tuple(dict.fromkeys(a.trial for a in timeline if a.trial not in ended)),
-            look=look if look and ranked and look.trial == ranked[0].trial else None,
+            look=look if look and ranked and look.fits(ranked[0].trial, scores) else None,
             importances=tuple(importances),
         )
 

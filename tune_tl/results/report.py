@@ -85,7 +85,7 @@ def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:
         "dataset": dict(board.about.dataset),
         "wall_s": board.about.wall_s,
         "champion": board.champion.trial if board.champion else None,
-        "transfer": comparison.verdict(board),
+        "verdict": comparison.verdict(board),
         "trials": [{key: value for key, value in row.items() if value != ""} for row in _flat(board)],
         "unfinished": list(board.unfinished),
         "by": by.value,
