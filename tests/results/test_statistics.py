@@ -19,7 +19,8 @@ def test_scores_are_those_of_scikit_learn(drawn: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(drawn).T
     counts = metrics.confusion(labels, predictions, 5)
     assert counts.tolist() == confusion_matrix(labels, predictions, labels=range(5)).tolist()
-    assert metrics.macro_f1(counts) == pytest.approx(f1_score(labels, predictions, average="macro"))
+    wanted = f1_score(labels, predictions, labels=np.unique(labels), average="macro")
+    assert metrics.macro_f1(counts) == pytest.approx(wanted)
     expected = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
     assert np.allclose(metrics.per_class(counts), expected[:3])
 
@@ -47,6 +48,16 @@ def test_the_interval_covers_the_true_score_about_as_often_as_it_says() -> None:
         low, high = statistics.macro_f1_interval(cells // 3, cells % 3, 3, resamples=300, seed=seed)
         held += low <= truth <= high
     assert 0.91 <= held / 400 <= 0.98
+
+
+def test_an_image_taken_for_a_class_without_images_costs_no_more_than_any_other_error() -> None:
+    labels = np.repeat([0, 1, 2], 50)
+    taken_for_3 = np.where(np.arange(150) == 0, 3, labels)
+    taken_for_1 = np.where(np.arange(150) == 0, 1, labels)
+    scores = [metrics.macro_f1(metrics.confusion(labels, p, 4)) for p in (taken_for_3, taken_for_1)]
+    assert scores[0] > scores[1] > 0.99
+    low, high = statistics.macro_f1_interval(labels, taken_for_3, 4)
+    assert 0.97 < low < high <= 1
 
 
 def test_the_interval_agrees_with_resampling_images_one_by_one() -> None:

@@ -1,10 +1,13 @@
 """Numbers from predictions. numpy only.
 
-Macro-F1 here is scikit-learn's `f1_score(average="macro")`: the mean of the classes' F1 over every class
-that appears in the labels or in the predictions.
+Macro-F1 here is the mean of the classes' F1 over every class that has an image, scikit-learn's
+`f1_score(average="macro", labels=unique(labels))`. A class without one cannot be measured: counted as 0 as
+soon as one image is taken for it, it would outweigh all the others' errors. That image lacks in its own class.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,15 +43,13 @@ def per_class(counts: Counts) -> tuple[Floats, Floats, Floats]:
 
 
 def macro_f1(counts: Counts) -> float:
-    """Mean F1 of the classes that have an image or a prediction."""
-    seen = counts.sum(axis=1) + counts.sum(axis=0)
-    return float(mean_f1(counts.diagonal(), seen))
+    """Mean F1 of the classes that have an image."""
+    return float(mean_f1(counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)))
 
 
-def mean_f1(hits: NDArray[np.generic], seen: NDArray[np.generic]) -> Floats:
-    """Mean over the last axis of 2·hits / seen, where `seen` = true + predicted is not 0."""
-    here = np.asarray(seen) > 0
-    mean: Floats = _ratio(2 * np.asarray(hits), seen).sum(axis=-1) / here.sum(axis=-1)
+def mean_f1(hits: NDArray[Any], true: NDArray[Any], predicted: NDArray[Any]) -> Floats:
+    """Mean over the last axis of 2·hits / (true + predicted), where `true` is not 0."""
+    mean: Floats = _ratio(2 * hits, true + predicted).sum(axis=-1) / (true > 0).sum(axis=-1)
     return mean
 
 
