@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from tune_tl.experiment import State, Transfer, TrialResult
-from tune_tl.results import plots, report, runs
+from tune_tl.results import closeups, plots, report, runs
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import MISTAKES
 from tune_tl.results.ranking import BANNER, About, Leaderboard, Row, Unranked
@@ -166,9 +166,10 @@ def test_what_few_trials_cannot_tell_is_not_told(tmp_path: Path, search: Search)
 def test_a_class_without_a_test_image_has_dashes_and_no_zeros() -> None:
     text = report.classification_report(score([0, 0, 1], [0, 1, 1], ("cat", "dog", "emu")))
     assert text.splitlines()[4].split() == ["emu", "-", "-", "-", "0"]
-    assert text.splitlines()[-1] == "no test image: emu"
+    assert text.splitlines()[-1] == "no test image of emu"
     taken = report.classification_report(score([0, 0, 1], [0, 2, 1], ("cat", "dog", "emu")))
     assert taken.splitlines()[4].split() == ["emu", "0.000", "-", "0.000", "0"]
+    assert taken.splitlines()[-1].endswith("; as others are taken for it, 0 counts in macro-F1 for emu")
 
 
 def test_the_page_asks_nothing_of_the_network(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:
@@ -278,3 +279,16 @@ def test_a_long_leaderboard_can_be_cut_to_its_top(nasty: tuple[Path, Leaderboard
     assert board.rows[2].trial in text
     assert board.rows[3].trial not in text
     assert f"{len(board.rows) - 3} more" in text
+
+
+@pytest.mark.parametrize("length", [5, 40, 400])
+def test_the_commonest_confusions_are_named_and_none_is_passed_over(trial: Trial, length: int) -> None:
+    names = ("a" * length, "b", "c")
+    tested = score([0] * 9 + [1] * 9 + [2] * 9, [1] * 5 + [0] * 4 + [2] * 3 + [1] * 6 + [2] * 9, names)
+    result = trial([0.9])
+    row = Leaderboard.of([result], {result.trial: tested}).rows[0]
+    often = closeups.confusion_matrix(row).subtitle.partition("\n")[2]
+    assert often.startswith("most often: ")
+    counts = [int(pair.split()[-1]) for pair in often.split(" · ")]
+    assert counts == [5, 3][: len(counts)]
+    assert "…" not in often or length > 24

@@ -157,12 +157,14 @@ def confusion_matrix(champion: Row) -> Picture:
         bar.set_label("share of the true class")
 
     subtitle = f"champion {champion.trial} on {test.images} test images · macro-F1 {test.f1:.3f}"
-    mixed = counts * (1 - np.eye(classes))
-    most = np.argsort(-mixed, axis=None, kind="stable")[: min(CONFUSIONS, np.count_nonzero(mixed))]
-    pairs = [
-        (names[i], names[j], mixed[i, j]) for i, j in zip(*np.unravel_index(most, mixed.shape), strict=True)
-    ]
-    if pairs:
-        subtitle += "\nmost often: " + " · ".join(f"{a} → {b} {count:.0f}" for a, b, count in pairs)
     extent = (grid + label + 1.5, grid + (0.3 if fits else 0.75 * label) + 0.75)  # square cells, or nearly
+    mixed = counts * (1 - np.eye(classes))
+    often = ""
+    for at in np.argsort(-mixed, axis=None, kind="stable")[: min(CONFUSIONS, np.count_nonzero(mixed))]:
+        i, j = divmod(int(at), classes)
+        pair = f"{often or 'most often:'}{' · ' if often else ' '}{names[i]} → {names[j]} {mixed[i, j]:.0f}"
+        if 0.08 * len(pair) > extent[0]:  # inches, about
+            break
+        often = pair
+    subtitle = f"{subtitle}\n{often}" if often else subtitle
     return Picture("confusion_matrix", "What is taken for what", subtitle, extent, draw)

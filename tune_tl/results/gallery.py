@@ -90,8 +90,8 @@ def mistakes(look: Look, classes: tuple[str, ...]) -> Picture:
             axes.set_axis_off()
         for axes, image, row in zip(grid, look.thumbnails, look.mistakes, strict=False):
             axes.imshow(image, interpolation="lanczos")
-            true, guess = (clip(classes[index], 18) for index in (look.labels[row], look.predicted[row]))
-            below: dict[str, Any] = {"transform": axes.transAxes, "size": 7.5, "ha": "center", "va": "top"}
+            true, guess = (clip(classes[index], 17) for index in (look.labels[row], look.predicted[row]))
+            below: dict[str, Any] = {"transform": axes.transAxes, "size": 7, "ha": "center", "va": "top"}
             axes.text(0.5, -0.04, true, color=MUTED, **below)
             axes.text(0.5, -0.17, f"→ {guess}", weight="bold", **below)
             sure: dict[str, Any] = {

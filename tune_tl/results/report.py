@@ -110,8 +110,8 @@ def classification_report(test: TestScore) -> str:
         "",
         f"95 % interval of macro-F1: {low:.3f} to {high:.3f} (percentile bootstrap over test images)",
     ]
-    if absent := [row.name for row in test.report if not row.support]:
-        lines.append(f"no test image: {', '.join(absent)}")
+    if test.absent:
+        lines.append(test.absent)
     return "\n".join(lines) + "\n"
 
 

@@ -40,6 +40,19 @@ class TestScore:
     def images(self) -> int:
         return sum(map(sum, self.confusion))
 
+    @property
+    def absent(self) -> str:
+        """A line about classes without a test image, and what that does to the score; empty without any."""
+        taken_for = [sum(column) for column in zip(*self.confusion, strict=True)]
+        absent = [
+            (row.name, taken) for row, taken in zip(self.report, taken_for, strict=True) if not row.support
+        ]
+        if not absent:
+            return ""
+        zero = ", ".join(name for name, taken in absent if taken)
+        counts = f"; as others are taken for it, 0 counts in macro-F1 for {zero}" if zero else ""
+        return f"no test image of {', '.join(name for name, _ in absent)}{counts}"
+
     def to_dict(self) -> dict[str, Any]:
         """Lists and numbers only: `from_dict` undoes it, also after a way through JSON."""
         return {

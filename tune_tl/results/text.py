@@ -162,7 +162,9 @@ def notes(board: Leaderboard) -> list[str]:
     if not board.rows:
         return []
     rule = "F1 is macro-F1. Validation ranks; test is scored once, for the best of each transfer strategy."
-    return [rule, *filter(None, [caution(board)])]
+    champion = board.rows[0].test
+    absent = f"There is {champion.absent}." if champion and champion.absent else None
+    return [rule, *filter(None, [absent, caution(board)])]
 
 
 def caution(board: Leaderboard) -> str | None:
