@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,12 +64,22 @@ def _without(found: Found, folder: Path, clean: bool, console: Console) -> tuple
 
 def look_at(found: Found, console: Console) -> Findings:
     """What an audit finds without a network, with progress. Raises BadInput."""
-    columns = (
-        TextColumn("looking at images, once"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    with progress(console, "looking at images, once") as show:
+        return inspect(found, show)
+
+
+@contextmanager
+def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Takes how many of how many images are done, and shows it; off a terminal, that it has begun."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        return inspect(found, lambda done, total: bar.update(task, completed=done, total=total))
+        told: list[int] = []
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not told and not console.is_terminal:
+                console.print(f"{what}: {total} images", markup=False)
+            told.append(done)
+
+        yield show
