@@ -76,13 +76,16 @@ def learning_curves(board: Leaderboard) -> Picture:
         f1_limits(grid[1, 0], [*scores, *(row.train.f1 for row in rows if row.train)], vertical=True)
         measured = any(row.train for row in rows)
         figure.legend(
-            handles=_curves_legend(measured), loc="outside lower center", ncols=2 + measured, fontsize=8.5
+            handles=_curves_legend(measured),
+            loc="outside lower center",
+            ncols=3 if len(rows) > 2 else 2,
+            fontsize=8.5,
         )
 
     size = (max(7.4, 2.6 * len(rows) + 0.8), 6.2)
     best = f"the best {len(rows)} trials" if len(rows) > 1 else "the best trial"
     if board.finalists:
-        best = "the best trial of each transfer strategy, "
+        best = "the best trial of each transfer strategy,\n"
         best += "and how much better its kept weights do on images that they were trained on"
     return Picture("learning_curves", "Learning curves and overfitting", best, size, draw)
 

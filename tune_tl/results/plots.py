@@ -181,7 +181,7 @@ def _importances(board: Leaderboard) -> Picture:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel(f"share of the variance of {F1_AXIS} that it explains")
         handles: list[Line2D | Patch] = [Patch(color=BLUE, alpha=0.8, label="of all trials")]
-        if any(each.conditional for each in found):
+        if any(each.conditional and each.share is not None for each in found):
             part = "of the trials that have one, by itself"
             handles.append(Patch(facecolor="none", edgecolor=BLUE, hatch="////", label=part))
         handles.append(Line2D([], [], color=INK, linewidth=1.6, label="range over resamples of the trials"))
