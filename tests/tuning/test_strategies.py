@@ -84,16 +84,27 @@ def test_every_strategy_searches_every_shipped_space_without_repeating_itself(na
     assert searcher.suggest("one more") == FINISHED
 
 
-def test_networks_that_start_from_nothing_are_stopped_by_their_like_alone() -> None:
+def test_trials_are_stopped_by_their_like_alone() -> None:
     from ray.tune.experiment import Trial
     from ray.tune.schedulers import TrialScheduler
 
     _, scheduler = STRATEGIES["asha-tpe"](brief("default"))
-    decisions = {}
-    for number, (pretrained, reached) in enumerate([(True, 0.9), (True, 0.8), (False, 0.4), (False, 0.3)]):
-        config = TrialConfig("resnet18", pretrained=pretrained, seed=number)
+    kinds = {"head": {"unfreeze": 0}, "part": {"unfreeze": 2}, "all": {"unfreeze": "all"}}
+    kinds["new"] = {"unfreeze": "all", "pretrained": False}
+    reached = [
+        ("head", 0.9),
+        ("head", 0.8),
+        ("part", 0.7),
+        ("all", 0.6),
+        ("part", 0.75),
+        ("new", 0.4),
+        ("new", 0.3),
+    ]
+    stopped = []
+    for number, (kind, score) in enumerate(reached):
+        config = TrialConfig("resnet18", seed=number, **kinds[kind])
         trial = Trial("toy", stub=True, trial_id=str(number), config=config.to_dict())
         scheduler.on_trial_add(None, trial)
-        decisions[reached] = scheduler.on_trial_result(None, trial, {EPOCH: 2, BEST: reached})
-    go_on, stop = TrialScheduler.CONTINUE, TrialScheduler.STOP
-    assert decisions == {0.9: go_on, 0.8: stop, 0.4: go_on, 0.3: stop}
+        if scheduler.on_trial_result(None, trial, {EPOCH: 2, BEST: score}) == TrialScheduler.STOP:
+            stopped.append((kind, score))
+    assert stopped == [("head", 0.8), ("all", 0.6), ("new", 0.3)]

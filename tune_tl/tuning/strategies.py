@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +95,10 @@ def _asha(epochs: int) -> TrialScheduler:
 
     Rungs at a quarter of the epochs, where the one-cycle schedule's warm-up ends, and at half, each
     passed by the better half: what gets to its low learning rates is let finish. Compared is the best
-    epoch so far, as on the leaderboard. Networks that start from nothing are behind at every rung: they
-    are compared among themselves, or none would get to show what it can do.
+    epoch so far, as on the leaderboard, and like with like: a head on frozen features is nearly there after
+    an epoch, an unfrozen body climbs as long as the learning rate falls, and a network that starts from
+    nothing is behind at every rung. Compared with each other, the slower would not get to show what they
+    can do.
     """
     from ray.tune.schedulers import ASHAScheduler
 
@@ -103,10 +107,11 @@ def _asha(epochs: int) -> TrialScheduler:
     class Asha(ASHAScheduler):  # type: ignore[misc]  # Ray ships no types
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            self._of_scratch = copy.deepcopy(self._brackets[0])
+            new = partial(copy.deepcopy, self._brackets[0])
+            self._alike: defaultdict[tuple[bool, bool], Any] = defaultdict(new)
 
         def bracket(self, config: TrialConfig) -> Any:
-            return self._brackets[0] if config.pretrained else self._of_scratch
+            return self._alike[config.pretrained, config.unfreeze == 0]
 
         def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             """What `recall` told of this trial is known by its key, and from now on by Ray's name for it."""
