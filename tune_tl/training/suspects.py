@@ -19,16 +19,17 @@ from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained
 
 FOLDS = 5
-QUICK = ("efficientnet_lite0", "mobilenet_v2", "resnet18")  # asked for first; then all others
+QUICK = ("efficientnet_lite0", "mobilenet_v2")  # preferred to all others
 STRENGTH = 0.5  # of the probe, the inverse of its regularisation for a feature: they are many, images few
+TIMES = 3.0  # as likely as its own must another class be: below, a weak probe doubts every seventh image
 CHUNK = {"cpu": 8}  # images through the network at once: early layers are large
 GPU_CHUNK = 128
 
 
 def network() -> Pretrained | None:
     """A pretrained network that this machine has the weights of, if any; nothing is downloaded."""
-    others = (name for name in BACKBONES if name not in QUICK)
-    found = (weights.find(BACKBONES[name]) for name in (*QUICK, *others) if not BACKBONES[name].scratch)
+    known = sorted(BACKBONES.values(), key=lambda backbone: backbone.name not in QUICK)
+    found = (weights.find(backbone) for backbone in known if not backbone.scratch)
     return next((one for one in found if one), None)
 
 
@@ -39,7 +40,7 @@ def way_out() -> str:
 def suspects(
     findings: Findings, pretrained: Pretrained, progress: Progress | None = None
 ) -> tuple[dict[Path, str], str]:
-    """The images whose label is doubted, the most doubtful first, with why; and why none could be, if so.
+    """The images whose label is doubted, the most doubtful first, with why; and a note how good the judge is.
 
     Cross-validated logistic regression on the network's features gives each image the probabilities of
     its classes from images that are not its copies; confident learning (Northcutt, Jiang & Chuang 2021,
@@ -63,7 +64,10 @@ def suspects(
         doubted = find_label_issues(
             labels, sure, filter_by="both", return_indices_ranked_by="self_confidence", n_jobs=1
         )
-    return {files[row].path: _why(classes, sure[row], labels[row]) for row in doubted}, ""
+    sound = [row for row in doubted if sure[row].max() > TIMES * sure[row, labels[row]]]
+    right = float((sure.argmax(axis=1) == labels).mean())
+    note = f"labels are doubted by a probe on {pretrained.backbone.name} that is right for {right:.0%}"
+    return {files[row].path: _why(classes, sure[row], labels[row]) for row in sound}, note
 
 
 def features(
@@ -123,9 +127,11 @@ def _probabilities(
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     sure = np.zeros((len(x), labels.max() + 1))
-    with warnings.catch_warnings(action="ignore"):  # that it stopped early, or a class is rarer than folds
+    # What it warns of: that it stopped early, that a class is rarer than folds.
+    with threadpool_limits(1), warnings.catch_warnings(action="ignore"):
         for train, held_out in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(
             x, labels, groups
         ):
