@@ -19,6 +19,7 @@ _COLOURS = ("#4f86c6", "#ee7733", "#2a9545", "#b8468b", "#33bbee", "#c0a000", "#
             "#8866cc")  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 FEW = len(_COLOURS)  # classes up to which each has a colour of its own, and a line in the legend
+MANY = 100  # mistakes in the map above which their rings are finer
 COLUMNS = 6  # of the contact sheet
 _Places = NDArray[np.float64]
 
@@ -46,11 +47,12 @@ def embeddings(look: Look, classes: tuple[str, ...]) -> Picture:
             style |= {"color": _COLOURS[label % FEW], "markeredgewidth": 0}
             axes.plot(*inches[mine & ~wrong].T, alpha=0.7, markersize=5.5, **style)
             axes.plot(*inches[mine & wrong].T, markersize=6.5, zorder=3, **style)
+        rings = (12, 1.8) if few and wrong.sum() <= MANY else (9, 1.0)  # points, and how thick
         for guess in np.unique(guesses[wrong]):
             ring = _COLOURS[guess % FEW] if few else INK
             axes.plot(
                 *inches[wrong & (guesses == guess)].T, marker="o", linestyle="", fillstyle="none", color=ring,
-                markersize=12 if few else 10, markeredgewidth=1.8 if few else 0.9, zorder=4,
+                markersize=rings[0], markeredgewidth=rings[1], zorder=4,
             )  # fmt: skip
         names = [clip(classes[label], 26) for label in present]
         anchors = np.array([_densest(inches[labels == label]) for label in present])
