@@ -32,7 +32,9 @@ def test_every_batch_and_every_chunk_of_images_is_a_beat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = TrialConfig("efficientnet_lite0", unfreeze=unfreeze, body_lr=1e-3, batch_size=6, augment="none", epochs=3)
+    config = TrialConfig(
+        "efficientnet_lite0", unfreeze=unfreeze, body_lr=1e-3, batch_size=6, augment="none", epochs=3
+    )
     counts = [beats()]
     for _ in train(config, pretrained, replace(images, key=key)):
         counts.append(beats())

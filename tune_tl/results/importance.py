@@ -11,7 +11,7 @@ import numpy as np
 from tune_tl.experiment import TrialResult
 from tune_tl.space import Choice, Domain, Space
 
-LEAST = 20  # trials below which nothing is said
+LEAST = 10  # trials below which nothing is said; the range shows how little a few of them tell
 DRAWS = 6  # of the trials, with replacement: how far the estimate depends on which there happen to be
 MOST = 100  # trials in a draw: more take long and say the same
 TREES = 24

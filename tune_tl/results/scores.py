@@ -42,16 +42,9 @@ class TestScore:
 
     @property
     def absent(self) -> str:
-        """A line about classes without a test image, and what that does to the score; empty without any."""
-        taken_for = [sum(column) for column in zip(*self.confusion, strict=True)]
-        absent = [
-            (row.name, taken) for row, taken in zip(self.report, taken_for, strict=True) if not row.support
-        ]
-        if not absent:
-            return ""
-        zero = ", ".join(name for name, taken in absent if taken)
-        counts = f"; as others are taken for it, 0 counts in macro-F1 for {zero}" if zero else ""
-        return f"no test image of {', '.join(name for name, _ in absent)}{counts}"
+        """A line about classes without a test image, which macro-F1 leaves out; empty without any."""
+        absent = [row.name for row in self.report if not row.support]
+        return f"no test image of {', '.join(absent)}, which macro-F1 leaves out" if absent else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Lists and numbers only: `from_dict` undoes it, also after a way through JSON."""

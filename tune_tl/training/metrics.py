@@ -2,7 +2,7 @@
 
 Macro-F1 here is the mean of the classes' F1 over every class that has an image, scikit-learn's
 `f1_score(average="macro", labels=unique(labels))`. A class without one cannot be measured: counted as 0 as
-soon as one image is taken for it, it would outweigh all the others' errors. That image lacks in its own class.
+soon as one image is taken for it, it would outweigh all the others' errors. The image lacks in its own class.
 """
 
 from __future__ import annotations

@@ -136,8 +136,8 @@ def recall(scheduler: TrialScheduler, past: Past) -> None:
     """Let a scheduler that stops trials early know what was reached before it was there, by trials' keys."""
     if not hasattr(scheduler, "bracket"):  # it stops none
         return
-    reached = {r.config: r.epochs for r in past.ended if r.best} | past.cut_off
-    for config, epochs in reached.items():
+    reached = {r.config: r.epochs for r in past.ended if r.best}
+    for config, epochs in [*reached.items(), *past.cut_off.items()]:
         best = -math.inf
         for metrics in epochs:
             best = max(best, metrics.val_f1)
