@@ -196,3 +196,9 @@ def test_a_damaged_cache_costs_time_only(tmp_path: Path, monkeypatch: pytest.Mon
     assert inspect.inspect(before.found) == before
     paths = {file.digest: tmp_path / "gone" for file in before.found.files}
     assert facts.gather(paths) == before.facts  # and is whole again
+
+
+def test_equal_hashes_alone_make_no_copies() -> None:
+    ones = [facts.Facts(hash=7, mirrored=9, thumb=picture(n, (32, 32)).tobytes()) for n in range(5)]
+    first, second, mirrored = inspect._alike(ones)
+    assert len(first) == len(second) == len(mirrored) == 0

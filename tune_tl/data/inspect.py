@@ -164,7 +164,9 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
         if len(copies) > 1:
             yield group("exact", [digest])
     # Of an image without detail a hash says nothing, and a damaged one is not compared.
-    digests = sorted(d for d, one in facts.items() if not one.unreadable and not one.half)
+    whole = sorted(d for d, one in facts.items() if not one.unreadable and not one.half)
+    parts = [whole[start : start + BLOCK] for start in range(0, len(whole), BLOCK)]
+    digests = [digest for part in parts for digest in _rich(part, facts)]
     if not digests:
         return
     first, second, mirrored = _alike([facts[digest] for digest in digests])
@@ -176,6 +178,12 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
     turned = {component[row] for row, is_mirrored in zip(first, mirrored, strict=True) if is_mirrored}
     for number, alike in together.items():
         yield group("mirrored" if number in turned else "near", alike)
+
+
+def _rich(digests: list[str], facts: Mapping[str, Facts]) -> list[str]:
+    """Those of the images that have details to compare."""
+    rich = _details(np.stack([facts[digest].pixels for digest in digests])).std(axis=1) > DETAIL
+    return [digest for digest, is_rich in zip(digests, rich, strict=True) if is_rich]
 
 
 Rows = npt.NDArray[np.int64]
@@ -211,16 +219,19 @@ def _alike(facts: list[Facts]) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
 
 def _agree(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which of the pairs, (n, SIDE, SIDE, 3) each, correlate in their pixels and in their details."""
+    flat = [x.reshape(len(x), -1).astype(np.float32) for x in (a, b)]
+    agree: npt.NDArray[np.bool_] = _correlation(*flat) > ALIKE
+    agree[agree] = _correlation(_details(a[agree]), _details(b[agree])) > ALIKE
+    return agree
+
+
+def _details(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """What is finer than light and background, (n, SIDE * SIDE)."""
     from scipy.ndimage import uniform_filter
 
-    flat = [x.reshape(len(x), -1).astype(np.float32) for x in (a, b)]
-    grey = [x.astype(np.float32).mean(axis=3) for x in (a, b)]
-    details = [
-        (g - uniform_filter(g, (0, BLUR, BLUR), mode="nearest")).reshape(-1, SIDE * SIDE) for g in grey
-    ]
-    rich = np.minimum(*(d.std(axis=1) for d in details)) > DETAIL
-    agree: npt.NDArray[np.bool_] = rich & (_correlation(*flat) > ALIKE) & (_correlation(*details) > ALIKE)
-    return agree
+    grey = pixels.astype(np.float32).mean(axis=3)
+    fine: npt.NDArray[np.float32] = grey - uniform_filter(grey, (0, BLUR, BLUR), mode="nearest")
+    return fine.reshape(len(fine), SIDE * SIDE)
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

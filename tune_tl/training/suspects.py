@@ -28,7 +28,8 @@ GPU_CHUNK = 128
 
 def network() -> Pretrained | None:
     """A pretrained network that this machine has the weights of, if any; nothing is downloaded."""
-    known = sorted(BACKBONES.values(), key=lambda backbone: backbone.name not in QUICK)
+    order = [*QUICK, *BACKBONES]
+    known = sorted(BACKBONES.values(), key=lambda backbone: order.index(backbone.name))
     found = (weights.find(backbone) for backbone in known if not backbone.scratch)
     return next((one for one in found if one), None)
 
