@@ -28,7 +28,7 @@ BITS = 12  # of 64 in which their perceptual hashes may differ
 ALIKE = 0.9  # least correlation of their pixels, and of their details
 BLUR = 9  # pixels of SIDE: what is coarser is light and background
 DETAIL = 3.0  # standard deviation of an image's details; with less, noise would be compared
-BLOCK = 1024  # images compared with all others at once
+BLOCK = 256  # images compared with all others at once
 PAIRS = 20_000  # looked at again at once
 
 
@@ -202,9 +202,9 @@ def _alike(facts: list[Facts]) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
     found: list[tuple[Rows, Rows, npt.NDArray[np.bool_]]] = []
     for start in range(0, len(facts), BLOCK):
         for mirrored, others in ((False, hashes), (True, mirrors)):
-            near = np.bitwise_count(hashes[start : start + BLOCK, None] ^ others[None]) <= BITS
-            first, second = np.nonzero(near)
-            first += start
+            near = np.bitwise_count(hashes[start : start + BLOCK, None] ^ others[None, start:]) <= BITS
+            first, second = np.divmod(np.flatnonzero(near), near.shape[1])
+            first, second = first + start, second + start
             first, second = first[first < second], second[first < second]
             for some in range(0, len(first), PAIRS):
                 a, b = first[some : some + PAIRS], second[some : some + PAIRS]
