@@ -79,7 +79,8 @@ class TrialConfig:
     @property
     def key(self) -> str:
         """Eight hex digits that name the trial: a hash of the config's values."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        values = {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def transfer(self) -> Transfer:
@@ -107,6 +108,8 @@ class TrialConfig:
         return cls(**values)
 
 
+# Fields that earlier records lack: with these values a trial is the one that it was, and has its key.
+LATER = {"pretrained": True, "drop_stages": 0, "head_layers": 1, "head_width": 256, "grayscale": False}
 CONFIG_FIELDS = tuple(f.name for f in fields(TrialConfig))
 
 

@@ -51,6 +51,8 @@ def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
     Raises BadInput if a name is unknown or if no backbone is left.
     """
     described = {name: _describe(name) for name in space.backbones}
+    if True not in space.domains["pretrained"]:
+        return {name: Pretrained(backbone, None, "none") for name, backbone in described.items()}, {}
     ready: dict[str, Pretrained] = {}
     missing: dict[str, str] = {}
     for name, backbone in described.items():
@@ -66,7 +68,7 @@ def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
 
 
 def _require_stages(space: Space, ready: Iterable[Pretrained]) -> None:
-    """Raises BadInput if a backbone would lose all its stages."""
+    """Raises BadInput if a backbone would lose all its stages, or has none that could be averaged."""
     dropped = space.domains["drop_stages"]
     most = dropped.high if isinstance(dropped, Range) else max(dropped.values)
     for found in ready:
@@ -75,6 +77,14 @@ def _require_stages(space: Space, ready: Iterable[Pretrained]) -> None:
                 f"drop_stages {most} leaves nothing of {found.backbone.name}, which has "
                 f"{len(found.backbone.stages)} stages; lower it or name other backbones"
             )
+        if most and found.backbone.name not in BACKBONES:
+            from tune_tl.training.model import gives_maps  # torch, which deriving its stages needed too
+
+            if not gives_maps(found.backbone):
+                raise BadInput(
+                    f"drop_stages {most}: the stages of {found.backbone.name} do not give channels, height "
+                    "and width in this order; leave drop_stages out or name other backbones"
+                )
 
 
 def prove(space: Space, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
@@ -158,9 +168,9 @@ def check(
     """
     dataset = find_dataset(space, data, console, output)
     pretrained, missing = find_weights(space)
+    _require_stages(space, pretrained.values())
     if _sound(dataset, pretrained.values()):
         promising()
-    _require_stages(space, pretrained.values())
     sizes = {size for found in pretrained.values() for size in space.sizes(found.backbone)}
     dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
     prove(space, pretrained, missing)

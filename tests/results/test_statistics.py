@@ -113,3 +113,29 @@ def test_vectors_that_are_no_class_indices_are_refused(labels: list[int], predic
 def test_a_level_outside_zero_to_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"0 < level < 1.*level=95"):
         statistics.macro_f1_interval([0], [0], 1, level=95)
+
+
+def test_a_lead_on_the_same_images_is_told_long_before_intervals_part() -> None:
+    """Of 300 images one has 270 right, the other 8 more and none less."""
+    labels = np.arange(300) % 4
+    good = np.where(np.arange(300) < 30, (labels + 1) % 4, labels)
+    better = np.where(np.arange(300) < 22, (labels + 1) % 4, labels)
+    low, high = statistics.macro_f1_lead(labels, better, good, 4)
+    assert 0 < low < 8 / 300 < high
+    ends = [statistics.macro_f1_interval(labels, p, 4) for p in (better, good)]
+    assert ends[0][0] < ends[1][1]  # by themselves they overlap
+    back = statistics.macro_f1_lead(labels, good, better, 4)
+    assert back == pytest.approx((-high, -low), abs=0.01)
+    assert statistics.macro_f1_lead(labels, good, good, 4) == (0.0, 0.0)
+
+
+def test_a_lead_agrees_with_resampling_images_one_by_one() -> None:
+    rng = np.random.default_rng(2)
+    labels, first, second = rng.integers(0, 3, (3, 200))
+    draws = []
+    for _ in range(1000):
+        chosen = rng.integers(0, 200, 200)
+        a, b = (f1_score(labels[chosen], p[chosen], average="macro") for p in (first, second))
+        draws.append(a - b)
+    lead = statistics.macro_f1_lead(labels, first, second, 3)
+    assert lead == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)

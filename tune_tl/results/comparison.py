@@ -11,7 +11,6 @@ from typing import Any
 from tune_tl.experiment import Transfer
 from tune_tl.results.ranking import UNITS, Leaderboard, Row, Unranked
 from tune_tl.results.scores import TestScore
-from tune_tl.results.statistics import overlap
 
 
 class By(StrEnum):
@@ -94,9 +93,10 @@ def verdict(board: Leaderboard) -> str | None:
         f"test F1 {told(best.test)} ({best.config.backbone}) against {told(scratch.test)} from scratch "
         f"({scratch.config.backbone})"
     )
-    if overlap([best.test.ci, scratch.test.ci]):
-        return f"whether transfer pays remains open: {figures}, and the intervals overlap"
-    return f"transfer {'pays' if best.test.f1 > scratch.test.f1 else 'does not pay'}: {figures}"
+    low, high = scratch.test.behind or (-b for b in reversed(best.test.behind or (0.0, 0.0)))
+    if low <= 0 <= high:
+        return f"whether transfer pays remains open: {figures}, {low:+.2f} to {high:+.2f} on the same images"
+    return f"transfer {'pays' if low > 0 else 'does not pay'}: {figures}"
 
 
 def _group(label: str, part: str, members: Sequence[Row | Unranked]) -> Group:

@@ -70,10 +70,11 @@ def score_finalists(
         if finals.look is None:
             finals = replace(finals, look=_look(result, dataset, images, network, inputs))
             assert finals.look
-            predictions = finals.look.predicted
+            champion, predictions = None, finals.look.predicted
         else:
+            champion = finals.look.predicted
             predictions = predict(network, inputs, "test").argmax(axis=1)
-        finals.test[result.trial] = score(images.labels["test"], predictions, dataset.classes)
+        finals.test[result.trial] = score(images.labels["test"], predictions, dataset.classes, champion)
         finals.train[result.trial] = _on_train(images, network, inputs)
     return finals
 

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from tune_tl.durable import replacing
-from tune_tl.experiment import CONFIG_FIELDS, TrialConfig, TrialResult
+from tune_tl.experiment import CONFIG_FIELDS, LATER, TrialResult
 from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
@@ -235,9 +235,8 @@ def _spark(row: Row, width: int = 72, height: int = 18) -> str:
 
 
 def _settings(values: Mapping[str, Any], skip: Sequence[str] = ("backbone", "unfreeze")) -> str:
-    usual = TrialConfig(backbone="").to_dict()
-    seldom = ("pretrained", "drop_stages", "head_layers", "head_width", "grayscale")  # said if not as usual
-    shown = {k: v for k, v in values.items() if v is not None and not (k in seldom and v == usual[k])}
+    usual = LATER if values["head_layers"] == 1 else LATER.keys() - {"head_width"}  # said if not as usual
+    shown = {k: v for k, v in values.items() if v is not None and not (k in usual and v == LATER[k])}
     told = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in shown.items() if k not in skip}
     return " · ".join(f"{k} {v}" for k, v in told.items())
 

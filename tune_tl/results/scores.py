@@ -35,6 +35,12 @@ class TestScore:
     accuracy: float
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     report: tuple[ClassScore, ...]  # in the dataset's class order
+    behind: tuple[float, float] | None = None  # the champion's macro-F1 less its own, 95 %; None for itself
+
+    @property
+    def may_be_ahead(self) -> bool:
+        """Whether the champion's place before it may be the luck of these test images."""
+        return self.behind is not None and self.behind[0] <= 0
 
     @property
     def images(self) -> int:
@@ -54,14 +60,17 @@ class TestScore:
             "accuracy": self.accuracy,
             "confusion": [list(row) for row in self.confusion],
             "report": [asdict(row) for row in self.report],
+            "behind": self.behind and list(self.behind),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TestScore:
         low, high = values["ci"]
+        behind = values.get("behind")
         return cls(
             f1=values["f1"],
             ci=(low, high),
+            behind=(behind[0], behind[1]) if behind else None,
             accuracy=values["accuracy"],
             confusion=tuple(tuple(row) for row in values["confusion"]),
             report=tuple(ClassScore(**row) for row in values["report"]),
@@ -84,10 +93,13 @@ class TrainScore:
         return asdict(self)
 
 
-def score(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> TestScore:
+def score(
+    labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str], champion: ArrayLike | None = None
+) -> TestScore:
     """Score class indices of shape (images,) against each other; `classes` are the names, in order.
 
-    Raises ValueError if the vectors are empty, differ in length or hold an index without a name.
+    `champion` are the predictions of the champion, where these are another finalist's. Raises ValueError if
+    the vectors are empty, differ in length or hold an index without a name.
     """
     counts = confusion(labels, predictions, len(classes))
     precision, recall, f1 = per_class(counts)
@@ -101,4 +113,7 @@ def score(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> 
             ClassScore(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, name in enumerate(classes)
         ),
+        behind=None
+        if champion is None
+        else statistics.macro_f1_lead(labels, champion, predictions, len(classes)),
     )

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_tl.experiment import State
-from tune_tl.results import comparison, statistics
+from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
 from tune_tl.results.scores import TestScore
@@ -169,10 +169,10 @@ def notes(board: Leaderboard) -> list[str]:
 
 def caution(board: Leaderboard) -> str | None:
     """A warning where the test split is too small to tell the champion from another finalist."""
-    intervals = [row.test.ci for row in board.finalists if row.test]
-    if len(intervals) < 2 or not statistics.overlap(intervals):
+    close = [row.transfer.value for row in board.finalists if row.test and row.test.may_be_ahead]
+    if not close:
         return None
-    return "The champion's test interval overlaps another finalist's: their order may be chance."
+    return f"On so few test images the champion's lead over {' and '.join(close)} may be chance."
 
 
 def interval(test: TestScore | None) -> str:

@@ -99,6 +99,17 @@ def less(backbone: Backbone, stages: int) -> Backbone:
     return replace(backbone, stages=backbone.stages[:-stages], neck="pool flatten")
 
 
+def gives_maps(backbone: Backbone) -> bool:
+    """Whether every stage but the last gives (N, channels, height, width), which `less` takes it for."""
+    model, x = create(backbone).eval(), torch.zeros(1, 3, backbone.size, backbone.size)
+    with torch.no_grad():
+        for stage in backbone.stages[:-1]:
+            x = assemble(model, stage)(x)
+            if x.ndim != 4 or x.shape[2] != x.shape[3]:
+                return False
+    return True
+
+
 def frozen(backbone: Backbone, weights: Path) -> nn.Sequential:
     """All stages and the neck of `backbone` for running only: in eval mode, batch norms folded."""
     return _folded(backbone, weights, weights.stat().st_mtime_ns)
