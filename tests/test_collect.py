@@ -30,6 +30,7 @@ from tune_tl.data.folder import scan
 from tune_tl.data.web import Refused, Web
 
 ROOT = Path(__file__).parents[1]
+HERE = ("127.0.0.1",)
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_a_host_is_asked_by_name_one_by_one_and_with_pauses(site: Website, outpu
     assert run(site, output, "--wait", "0.2") == 0
     assert site.paths() == ["/robots.txt", "/", "/0.jpg", "/1.jpg", "/2.jpg"]
     assert all("tune_tl/" in asked.agent for asked in site.asked)
-    pauses = [later.began - asked.ended for asked, later in zip(site.asked[1:], site.asked[2:], strict=False)]
+    pauses = [later.began - asked.ended for asked, later in zip(site.asked, site.asked[1:], strict=False)]
     assert min(pauses) > 0.19
 
 
@@ -199,13 +200,15 @@ def test_a_longer_pause_is_kept_where_robots_txt_asks_for_it(site: Website) -> N
         "/robots.txt": Page(b"User-agent: *\nCrawl-delay: 1\n", "text/plain"),
         "/0.jpg": Page(picture(0)),
     }
-    visitor = Web(0, local=True)
+    visitor = Web(0, named=HERE)
     for _ in range(2):
         visitor.get(site.url("/0.jpg"))
-    assert site.asked[-1].began - site.asked[-2].ended > 0.95
+    robots, first, second = site.asked
+    assert first.began - robots.ended > 0.95
+    assert second.began - first.ended > 0.95
     site.pages["/robots.txt"].body = b"User-agent: *\nCrawl-delay: 99999999999999999999\n"
     with pytest.raises(Refused, match="asks for pauses above 60 s"):
-        Web(0, local=True).get(site.url("/0.jpg"))
+        Web(0, named=HERE).get(site.url("/0.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +236,19 @@ def test_who_asks_for_fewer_requests_gets_no_more(site: Website, output: Path) -
     assert files(output) == {named(picture(0))}
 
 
+@pytest.mark.parametrize("robots", [True, False])
+def test_who_asked_for_fewer_is_not_asked_again_however_it_is_asked(site: Website, robots: bool) -> None:
+    site.pages = {"/robots.txt": Page(status=404), "/busy": Page(status=429), "/0.jpg": Page(picture(0))}
+    visitor = Web(0, named=HERE)
+    for path in ("/busy", "/0.jpg", "/busy"):
+        with pytest.raises(Refused, match="answered 429"):
+            visitor.get(site.url(path), robots=robots)
+    for path in ("/0.jpg", "/busy"):
+        with pytest.raises(Refused, match="answered 429"):
+            visitor.get(site.url(path), robots=not robots)
+    assert site.paths() == [*(["/robots.txt"] if robots else []), "/busy"]
+
+
 def test_a_page_of_strangers_leads_not_into_the_own_network(site: Website) -> None:
     site.pages = {"/0.jpg": Page(picture(0))}
     for url in (
@@ -244,6 +260,59 @@ def test_a_page_of_strangers_leads_not_into_the_own_network(site: Website) -> No
         with pytest.raises(Refused, match="leads into this machine or its network"):
             Web(0).get(url)
     assert site.asked == []
+
+
+@pytest.mark.parametrize("by", ["page", "list"])
+def test_the_users_own_words_lead_to_the_host_they_name_and_to_no_other(
+    site: Website, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    other = f"http://localhost:{site.port}"
+    site.pages = {
+        "/": shown("/0.jpg", f"{other}/1.jpg", "/moved.jpg"),
+        "/0.jpg": Page(picture(0)),
+        "/1.jpg": Page(picture(1)),
+        "/moved.jpg": Page(status=302, headers={"Location": f"{other}/1.jpg"}),
+    }
+    listing = tmp_path / "own.txt"
+    listing.write_text(f"{site.url('/0.jpg')}\n{site.url('/moved.jpg')}\n")
+    source = site.url("/") if by == "page" else str(listing)
+    assert collect.main(["tank", "--output", str(output), "--wait", "0", "--from", source]) == 0
+    assert files(output) == {named(picture(0))}
+    assert "/1.jpg" not in site.paths()
+    refused = 2 if by == "page" else 1
+    assert f"  left out {refused}: leads into this machine or its network\n" in capsys.readouterr().out
+
+
+def test_a_list_of_strangers_opens_nothing_to_their_redirects(site: Website) -> None:
+    """Not even what the user named: that is for whom the user sends there."""
+    site.pages = {"/0.jpg": Page(picture(0))}
+    site.pages["/away.jpg"] = Page(status=302, headers={"Location": site.url("/0.jpg")})
+    visitor = Web(0, named={"8.8.8.8", *HERE})
+    visitor.session.mount("http://8.8.8.8/", Detour(site))
+    with pytest.raises(Refused, match="leads into this machine or its network"):
+        visitor.get("http://8.8.8.8/away.jpg")
+    assert "/0.jpg" not in site.paths()
+    assert visitor.get(site.url("/0.jpg")).content == picture(0)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:8.8.8.8", False),
+        ("::127.0.0.1", True),
+        ("64:ff9b::10.0.0.1", True),
+        ("64:ff9b::8.8.8.8", False),
+        ("2002:c0a8:101::1", True),  # 192.168.1.1
+        ("2002:808:808::1", False),
+        ("fe80::1", True),
+        ("2001:4860:4860::8888", False),
+    ],
+)
+def test_an_address_within_an_address_counts(address: str, local: bool) -> None:
+    assert web.is_local(address) is local
 
 
 def test_no_more_than_asked_for_and_what_is_there_counts(site: Website, output: Path) -> None:
@@ -283,6 +352,23 @@ def test_a_record_that_was_cut_in_a_line_is_completed(site: Website, output: Pat
     assert run(site, output) == 0
     assert [row | {"time": ""} for row in record(output)] == [row | {"time": ""} for row in whole]
     assert files(output) == {named(picture(0)), named(picture(1))}
+
+
+def test_files_of_the_users_own_stay(site: Website, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.pages = {"/": shown("/0.jpg"), "/0.jpg": Page(picture(0))}
+    leaving = output / "tank/0123456789abcdef.jpg.part77"
+    own = [output / "tank" / name for name in ("holiday.part1.jpg", "tanks.part2.rar", "thesis.part1")]
+    leaving.parent.mkdir(parents=True)
+    for path in (leaving, *own):
+        path.write_bytes(b"own")
+    (output / PROVENANCE).write_text("a,b\n1,2\n")
+    assert run(site, output) == 2  # a folder of somebody else: nothing in it changes
+    assert leaving.exists()
+    (output / PROVENANCE).unlink()
+    assert run(site, output) == 0
+    assert not leaving.exists()
+    assert [path.read_bytes() for path in own] == [b"own"] * 3
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def start(site: Website, output: Path) -> subprocess.Popen[str]:
@@ -362,7 +448,7 @@ def test_bing_is_asked_for_the_words_page_by_page_and_no_further_than_needed(
         f"{query}20": results(*urls[2:4]),
         f"{query}40": results(urls[4]),
     }
-    visitor = Web(0, local=True)
+    visitor = Web(0, named=HERE)
     visitor.session.mount("https://www.bing.com/", Detour(site))
     output.mkdir()
     kept, wanted = Kept(output), Wanted("tank", 'leopard 2 & "tank"')
@@ -387,7 +473,7 @@ def test_bing_is_asked_for_the_words_page_by_page_and_no_further_than_needed(
 )
 def test_an_engine_that_gives_nothing_is_told(site: Website, output: Path, page: Page, trouble: str) -> None:
     site.pages["/images/async?q=tank&first=0"] = page
-    visitor = Web(0, local=True)
+    visitor = Web(0, named=HERE)
     visitor.session.mount("https://www.bing.com/", Detour(site))
     output.mkdir()
     outcome = collect_images(
@@ -457,6 +543,7 @@ def test_what_was_collected_is_a_dataset(site: Website, output: Path) -> None:
         (["tank=words", "--from", "http://127.0.0.1/"], ["'tank=words'", "--from"]),
         (["tank", "--from", "nothing.txt"], ["'nothing.txt'", "No such file", "http"]),
         (["tank", "--from", "list.txt"], ["list.txt, line 2", "'ftp://x/a.jpg'"]),
+        (["tank", "--from", "http://[broken/"], ["--from", "'http://[broken/'", "no address"]),
         (["tank", "--output", "list.txt"], ["'list.txt'", "another folder"]),
         (["tank", "--output", "other"], ["provenance.csv", "restore"]),
         (["tank", "--output", "/proc/new"], ["'/proc/new'", "another folder"]),

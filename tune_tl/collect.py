@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 def _collect(options: argparse.Namespace) -> int:
     """The whole program: what is wanted, then each class in turn, then what is to be known of it."""
     wanted = _wanted(options.classes, tuple(options.sources))
-    local = any(_leads_home(source) for source in options.sources)
+    named = {host for source in options.sources for host in _hosts(source)}
     _require_icrawler()
     from rich.console import Console
 
@@ -94,7 +94,7 @@ def _collect(options: argparse.Namespace) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     empty = False
     with _claimed(options.output):
-        kept, web = Kept(options.output), Web(options.wait, local=local)
+        kept, web = Kept(options.output), Web(options.wait, named=named)
         for one in wanted:
             where = (
                 f"{one.query!r} on {options.engine}"
@@ -146,15 +146,17 @@ def _require_folder_name(name: str, text: str) -> None:
         )
 
 
-def _leads_home(source: str) -> bool:
-    """Whether the user's own words lead to this machine or its network. Raises BadInput if nowhere."""
+def _hosts(source: str) -> set[str]:
+    """The hosts that the user's own words lead to. Raises BadInput if they lead nowhere."""
     from tune_tl.data.download import host_of
-    from tune_tl.data.web import is_local
 
-    if not is_web(source):
-        listed(Path(source))  # what is wrong with it is known at once
-        return True
-    return is_local(host_of(source))
+    hosts = set()
+    for url in [source] if is_web(source) else listed(Path(source)):
+        try:
+            hosts.add(host_of(url))
+        except ValueError as error:
+            raise BadInput(f"--from {source!r}: {without_login(url)!r} is no address ({error})") from None
+    return hosts
 
 
 def _require_icrawler() -> None:

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tune_tl.data.download import host_of
 from tune_tl.data.layout import IMAGE_SUFFIXES
-from tune_tl.data.listing import Found, in_file, is_web, on_engine, on_page, without_login
+from tune_tl.data.listing import Candidate, in_file, is_web, on_engine, on_page, without_login
 from tune_tl.data.web import Refused, Web
 from tune_tl.durable import replacing, write_text
 from tune_tl.experiment import BadInput
@@ -32,6 +33,8 @@ SUFFIXES = {
     "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif",
     "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif", "PPM": ".ppm",
 }  # fmt: skip
+
+LEFT = "[0-9a-f]{16}[.][a-z]+[.]part[0-9]+"  # an image of ours on its way, as `replacing` calls it
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._record = folder, folder / PROVENANCE
+        rows = self._read()  # before anything changes: it tells a folder of ours
         for left in folder.glob("*/*.part*"):  # by a process that was killed
-            left.unlink()
-        rows = self._read()
+            if re.fullmatch(LEFT, left.name):
+                left.unlink()
         # Those too whose files are gone: who threw an image out does not want it again.
         self.urls = {row["url"] for row in rows}
         self._digests = {row["sha256"] for row in rows}
@@ -76,7 +80,7 @@ class Kept:
         files = (self.folder / name).rglob("*")
         return sum(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
 
-    def add(self, wanted: Wanted, found: Found, content: bytes) -> None:
+    def add(self, wanted: Wanted, found: Candidate, content: bytes) -> None:
         """Write an image, then its line in the record. Raises Refused if it is none, or not a new one."""
         from tune_tl.data.store import decode
 
@@ -151,7 +155,7 @@ def collect(
     return outcome
 
 
-def _find(wanted: Wanted, engine: str, web: Web, trouble: list[str]) -> Iterator[Found]:
+def _find(wanted: Wanted, engine: str, web: Web, trouble: list[str]) -> Iterator[Candidate]:
     """What may be images of `wanted`, asking for no page before it is needed; `trouble` hears of bad ones."""
     for source in wanted.sources or (engine,):
         listing = on_page if is_web(source) else in_file if wanted.sources else on_engine

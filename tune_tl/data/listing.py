@@ -23,13 +23,13 @@ ENGINES = ("bing",)
 MOST_FOUND = 1000  # what engines show of their results
 
 
-class Found(NamedTuple):
+class Candidate(NamedTuple):
     url: str
     on: str  # the engine, page or file that names it
     content: bytes | None = None  # where it is known already
 
 
-def on_engine(engine: str, query: str, web: Web) -> Iterator[Found]:
+def on_engine(engine: str, query: str, web: Web) -> Iterator[Candidate]:
     """What `engine` shows for `query`, a page asked for when it is needed. Raises Refused."""
     from icrawler.builtin.bing import BingFeeder, BingParser
     from icrawler.utils import Signal
@@ -49,16 +49,16 @@ def on_engine(engine: str, query: str, web: Web) -> Iterator[Found]:
         if seen.issuperset(links):
             return  # behind the last page comes the last page
         seen.update(links)
-        yield from (Found(link, engine) for link in links)
+        yield from (Candidate(link, engine) for link in links)
 
 
-def on_page(source: str, _query: str, web: Web) -> Iterator[Found]:
+def on_page(source: str, _query: str, web: Web) -> Iterator[Candidate]:
     """The images that a page shows or links to, or the image that is at its place. Raises Refused."""
     page, on = web.get(source), without_login(source)
     if page.kind.startswith("image/"):
-        yield Found(source, on, page.content)
+        yield Candidate(source, on, page.content)
     else:
-        yield from (Found(link, on) for link in _links(page))
+        yield from (Candidate(link, on) for link in _links(page))
 
 
 def _links(page: Answer) -> Iterator[str]:
@@ -90,8 +90,8 @@ def _links(page: Answer) -> Iterator[str]:
             yield link
 
 
-def in_file(source: str, _query: str, _web: Web) -> Iterator[Found]:
-    return (Found(url, Path(source).name) for url in listed(Path(source)))
+def in_file(source: str, _query: str, _web: Web) -> Iterator[Candidate]:
+    return (Candidate(url, Path(source).name) for url in listed(Path(source)))
 
 
 def listed(path: Path) -> list[str]:

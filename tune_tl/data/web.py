@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ LONGEST_S = 60.0  # for one page or image, however steadily it drips
 LONGEST_PAUSE_S = 60.0  # that a robots.txt may ask for
 HOPS = 5  # redirects in a row
 CHUNK = 1 << 16
+# Whose last 32 bits are an IPv4 address: compatible, mapped (RFC 4291, 2.5.5), translated (RFC 6052).
+EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
 
 SLOW = "too slow"
 LARGE = f"larger than {megabytes(MAX_BYTES)}"
@@ -53,38 +55,38 @@ class Web:
     """What one visitor gets to see of the web; not for several threads.
 
     Between two requests to one host there are `wait` seconds, or more where its robots.txt asks for more.
-    A site that answers 429 is not asked again. Unless `local`, no page and no redirect leads to this
-    machine or its network.
+    A site that answers 429 is not asked again. Nothing leads to this machine or its network but to the
+    hosts in `named`, and to those no redirect from elsewhere.
     """
 
-    def __init__(self, wait: float, *, local: bool = False) -> None:
+    def __init__(self, wait: float, *, named: Collection[str] = ()) -> None:
         import requests
 
         self.session = requests.Session()
         self.session.headers.update(
             {"User-Agent": USER_AGENT, "Accept": "text/html,image/jpeg,image/png,image/webp,*/*;q=0.1"}
         )
-        self._wait, self._local = wait, local
+        self._wait, self._named = wait, frozenset(named)
         self._ended: dict[str, float] = {}  # host -> when the last request to it was over
         self._rules: dict[str, RobotFileParser | Refused] = {}  # by scheme, host and port
+        self._closed: dict[str, Refused] = {}  # sites that answered 429
 
     def get(self, url: str, *, robots: bool = True) -> Answer:
         """What is at `url`; with `robots`, only if the robots.txt of its site allows that. Raises Refused."""
         return self._travel(url, self._wait_for_leave if robots else self._pause)
 
-    def _travel(self, url: str, before: Callable[[str], None] | None) -> Answer:
+    def _travel(self, url: str, before: Callable[[str], None]) -> Answer:
+        sender = url
         for _ in range(HOPS + 1):
-            self._require_open(url)
-            if before:
-                before(url)
+            self._require_open(url, sender)
+            before(url)
             try:
                 answer = self._ask(url)
             finally:
-                if before:
-                    self._ended[host_of(url)] = time.monotonic()
+                self._ended[host_of(url)] = time.monotonic()
             if isinstance(answer, Answer):
                 return answer
-            url = answer
+            sender, url = url, answer
         raise Refused("redirects without end")
 
     def _ask(self, url: str) -> Answer | str:
@@ -102,7 +104,7 @@ class Web:
                     phrase = f" ({HTTPStatus(status).phrase})" if status in set(HTTPStatus) else ""
                     no = Refused(f"answered {status}{phrase}", status)
                     if status == HTTPStatus.TOO_MANY_REQUESTS:
-                        self._rules[_site(url)] = no
+                        self._closed[_site(url)] = no
                     raise no
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 return Answer(url, kind, _body(response))
@@ -113,16 +115,18 @@ class Web:
         except (requests.RequestException, ValueError):
             raise Refused("could not be reached") from None
 
-    def _require_open(self, url: str) -> None:
-        """Raises Refused unless `url` is of the web, and leads to where a stranger may send us."""
+    def _require_open(self, url: str, sender: str) -> None:
+        """Raises Refused unless `url` is of the web, and leads to where `sender` may send us."""
         try:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError
         except ValueError:
             raise Refused("no address of the web") from None
-        if not self._local and is_local(parts.hostname):
+        if is_local(parts.hostname) and not (parts.hostname in self._named and is_local(host_of(sender))):
             raise Refused("leads into this machine or its network")
+        if no := self._closed.get(_site(url)):
+            raise Refused(str(no), no.status)
 
     def _wait_for_leave(self, url: str) -> None:
         """Return when the site's robots.txt lets `url` be asked for. Raises Refused."""
@@ -143,7 +147,7 @@ class Web:
         """As RFC 9309 has it: no robots.txt allows everything, one that cannot be had forbids everything."""
         rules = RobotFileParser()
         try:
-            answer = self._travel(f"{site}/robots.txt", before=None)
+            answer = self._travel(f"{site}/robots.txt", self._pause)
             rules.parse(answer.content.decode(errors="replace").splitlines())
         except Refused as no:
             if not 400 <= no.status < 500 or no.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -164,7 +168,16 @@ def is_local(host: str) -> bool:
         found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):  # a proxy may know it; else the request says what is wrong
         return False
-    return not all(ipaddress.ip_address(address).is_global for address in found)
+    return not all(_is_global(address) for address in found)
+
+
+def _is_global(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):  # a gateway would send it to the one within
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        within = last if any(address in network for network in EMBEDDING) else address.sixtofour
+        return (within or address).is_global
+    return address.is_global
 
 
 def _site(url: str) -> str:
