@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from tune_tl.data.catalog import cache_dir
-from tune_tl.data.store import FORMATS, decode
+from tune_tl.data.store import FORMATS, OF_THE_IMAGE, decode
+from tune_tl.experiment import BadInput
 
 VERSION = 1  # of what a fact means; part of the table's name
 FILE = "inspected.sqlite"  # in the cache folder
@@ -81,30 +82,50 @@ def gather(paths: Mapping[str, Path], progress: Progress | None = None) -> dict[
 
 
 def look(path: Path) -> Facts:
-    """The facts of one file."""
+    """The facts of one file. Raises BadInput if it cannot be read for what is no fault of the image."""
     import imagehash
 
     try:
         (pixels,) = decode(path, [SIDE])
     except ValueError as error:
         return Facts(unreadable=str(error))
-    with Pillow.open(path, formats=FORMATS) as image:
-        (width, height), mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
-        clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        jpeg = image.format in ("JPEG", "MPO")
+    try:
+        with Pillow.open(path, formats=FORMATS) as image:
+            (width, height), mode = image.size, image.mode
+            clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            jpeg = image.format in ("JPEG", "MPO")
+            # Cameras put a preview beside the picture.
+            frames = 1 if jpeg else _frames(image)
+        filled = _filled(path.read_bytes()) if jpeg else ""
+    except OSError as error:  # it was decoded a moment ago
+        raise cannot_read(path, error) from None
     mirror = np.ascontiguousarray(pixels[:, ::-1])
     hashes = [int(str(imagehash.phash(Pillow.fromarray(p))), 16) for p in (pixels, mirror)]
     return Facts(
-        half=(_filled(path.read_bytes()) if jpeg else "") or _grey_below(pixels),
+        half=filled or _grey_below(pixels) or ("" if frames else "its later frames are damaged"),
         width=width,
         height=height,
         mode=f"{mode}, alpha" if clear and mode not in ("RGBA", "LA", "PA") else mode,
-        # Cameras put a preview beside the picture.
-        frames=1 if jpeg else frames,
+        frames=frames or 1,
         hash=hashes[0],
         mirrored=hashes[1],
         thumb=pixels.tobytes(),
     )
+
+
+def cannot_read(path: Path, error: OSError) -> BadInput:
+    why = error.strerror or error
+    return BadInput(f"{str(path)!r} cannot be read ({why}); run it again when the images stay as they are")
+
+
+def _frames(image: Pillow.Image) -> int:
+    """How many there are; 0 where those after the first cannot be counted. Raises OSError if a disk fails."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # as in the store
+        if getattr(error, "errno", None) not in OF_THE_IMAGE:
+            raise
+        return 0
 
 
 def _filled(data: bytes) -> str:

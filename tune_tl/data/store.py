@@ -39,7 +39,7 @@ ZEROS = bytes(1 << 20)
 # which it hands to Ghostscript to be run.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 # Error numbers, none among them, of a file that sends its reader to a place that no file has.
-_OF_THE_IMAGE = (None, errno.EINVAL, errno.EOVERFLOW)
+OF_THE_IMAGE = (None, errno.EINVAL, errno.EOVERFLOW)
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -134,7 +134,7 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
         raise BadInput(f"{str(path)!r} cannot be decoded: memory ran out") from None
     # Pillow's readers raise whatever a damaged file makes them stumble over.
     except Exception as error:
-        if getattr(error, "errno", None) not in _OF_THE_IMAGE:  # but of the disk: may pass
+        if getattr(error, "errno", None) not in OF_THE_IMAGE:  # but of the disk: may pass
             raise BadInput(f"{str(path)!r} cannot be read ({getattr(error, 'strerror', error)})") from None
         empty = path.is_file() and path.stat().st_size == 0
         raise ValueError("empty file" if empty else _short(error)) from None
