@@ -120,6 +120,18 @@ def test_what_is_no_folder_and_no_name_is_refused_in_a_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("given", ["", "x" * 300, "./" + "x" * 300, "~nobody-of-this-name/pets"])
+def test_what_no_folder_can_be_called_is_refused_wherever_one_is(
+    images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(images)  # a dataset itself, which "" is not to mean
+    assert audit.main([given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {given[:80]!r} ")
+    assert said.count("\n") == 1
+    assert not Path("runs").exists()
+
+
 def test_names_that_are_markup_formulas_or_lines_harm_nothing(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

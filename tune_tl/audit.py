@@ -53,10 +53,10 @@ def _audit(options: argparse.Namespace) -> int:
     from tune_tl.results import audit_page
 
     console = Console(highlight=False, stderr=options.json)
-    given = Path(options.dataset)
-    is_folder = options.dataset not in CATALOG and options.data is None and given.expanduser().is_dir()
-    named = str(given.expanduser().absolute()) if is_folder else options.dataset
-    if not is_folder and not options.dataset.isidentifier():
+    by_name = options.dataset in CATALOG or options.data is not None
+    given = None if by_name else _folder(options.dataset)
+    named = str(given.absolute()) if given else options.dataset
+    if not given and not options.dataset.isidentifier():
         raise BadInput(f"{options.dataset!r} is neither a folder nor the name of a dataset")
     name, _, found, notes = locate(named, options.data, console)
     findings = _doubted(look_at(found, console), console)
@@ -74,6 +74,18 @@ def _audit(options: argparse.Namespace) -> int:
         if (folder / cleaned.OLD_LIST).exists():
             console.print(f"        the list before it: {folder / cleaned.OLD_LIST}", markup=False)
     return 0
+
+
+def _folder(text: str) -> Path | None:
+    """The folder that `text` names, if it names one. Raises BadInput if that cannot be known."""
+    try:
+        folder = Path(text).expanduser()
+        return folder if text and folder.is_dir() else None  # Path("") is the working directory
+    except (OSError, RuntimeError) as error:  # a name too long, a parent that may not be read, ~nobody
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(
+            f"{text[:80]!r} cannot be looked up ({reason}); give a folder or a dataset's name"
+        ) from None
 
 
 def _doubted(findings: Findings, console: Console) -> Findings:

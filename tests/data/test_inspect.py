@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from tune_tl.data import facts, inspect
 from tune_tl.data.folder import find
 from tune_tl.data.inspect import Findings, left_out
+from tune_tl.experiment import BadInput
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -107,6 +109,22 @@ def test_what_cannot_be_decoded_is_listed_with_the_reason(tmp_path: Path) -> Non
     assert set(found.odd["unreadable"].values()) >= {"empty file", "no image in a known format"}
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_later_pictures_of_a_file_that_are_damaged_are_found(tmp_path: Path, kind: str) -> None:
+    pictures, stream = [picture(n).convert("P") for n in range(30, 33)], io.BytesIO()
+    pictures[0].save(stream, kind, save_all=True, append_images=pictures[1:])
+    (tmp_path / "whole").write_bytes(stream.getvalue())
+    assert facts.look(tmp_path / "whole").frames == 3
+    with Image.open(stream) as image:
+        image.seek(1)
+        pixels = image.tile[0].offset
+    # A GIF's colours, cut off before the pixels; a TIFF's directory, which lies there too.
+    cut = stream.getvalue()[: pixels - 100]
+    found = look(tmp_path / "images", {"cat/cut.gif": cut})
+    assert odd(found)["half-decoded"] == {"cut.gif"}
+    assert gone(found) == {"cat/cut.gif"}
+
+
 def test_odd_images_are_listed_and_stay(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 65535, (60, 60), dtype=np.uint16)
     found = look(
@@ -154,6 +172,25 @@ def test_copies_are_found_whatever_was_done_to_them(tmp_path: Path) -> None:
     assert gone(found) == {"cat/a.png", "dog/same.png", "cat/small.jpg", "cat/turned.png"}
 
 
+def test_only_what_is_mirrored_to_the_one_that_stays_is_called_so(tmp_path: Path) -> None:
+    one = picture(17)
+    turned = one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    found = look(
+        tmp_path,
+        {
+            "cat/a.png": one,
+            "cat/near.jpg": jpeg(one.resize((80, 60))),
+            "cat/turned.png": turned.resize((90, 90)),
+            "cat/turned too.jpg": jpeg(turned.resize((70, 60))),
+        },
+    )
+    assert {path.name: why for path, why in left_out(found).items()} == {
+        "near.jpg": "near copy of cat/a.png",
+        "turned.png": "mirrored copy of cat/a.png",
+        "turned too.jpg": "mirrored copy of cat/a.png",
+    }
+
+
 def test_plain_images_and_different_ones_are_no_copies(tmp_path: Path) -> None:
     images: dict[str, Image.Image | bytes] = {f"cat/{n}.png": picture(100 + n) for n in range(40)}
     for n in range(20):  # all on the same board, as TrashNet's are
@@ -178,6 +215,30 @@ def test_a_given_test_set_keeps_its_copies_and_train_loses_them(tmp_path: Path) 
     )
     assert gone(found) == {"train/cat/a.png", "train/cat/near.jpg"}
     assert {tuple(g.across) for g in found.groups} == {("splits",)}
+
+
+def test_val_does_not_select_by_what_test_shows(tmp_path: Path) -> None:
+    one, two = picture(18), picture(19)
+    images: dict[str, Image.Image | bytes] = {
+        "train/cat/one.jpg": jpeg(one, quality=60),
+        "val/cat/one.png": one,
+        "test/cat/one.jpg": jpeg(one),
+        "test/cat/turned.jpg": jpeg(one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        "train/dog/two.png": two,
+        "val/dog/two.jpg": jpeg(two),
+        "val/dog/again.jpg": jpeg(two, quality=60),
+        "val/cat/own.png": picture(20),
+        "test/dog/own.png": picture(21),
+    }
+    assert gone(look(tmp_path, images)) == {"train/cat/one.jpg", "val/cat/one.png", "train/dog/two.png"}
+
+
+def test_an_image_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
+    found = look(tmp_path, {"cat/a.png": picture(22), "cat/b.jpg": jpeg(picture(22))}).found
+    lost = tmp_path / "cat" / "b.jpg"
+    lost.unlink()  # its content is known, so nothing opens it again
+    with pytest.raises(BadInput, match=f"^{re.escape(repr(str(lost)))} cannot be read .No such file"):
+        inspect.inspect(found)
 
 
 def test_what_is_known_of_a_content_is_not_found_again(

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tune_tl.data.facts import SIDE, Facts, Progress, gather
+from tune_tl.data.facts import SIDE, Facts, Progress, cannot_read, gather
 from tune_tl.data.folder import File, Found
 
 Kind = Literal["unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank"]
@@ -81,9 +81,10 @@ def inspect(found: Found, progress: Progress | None = None) -> Findings:
 def left_out(findings: Findings) -> dict[Path, str]:
     """What a clean list leaves out by itself, and why: what can be known without a person's eye.
 
-    A given val or test keeps its copies: published figures were measured on it; those in train leave.
-    Of copies that are all in one place the first of their group stays. Where they carry different
-    labels one must be wrong, so none is left to train on.
+    A given test keeps its copies: published figures were measured on it. Those in val leave, which would
+    select by what they show, and those in train; of what val shares with train, train's leave. Of copies
+    that are all in one place the first of their group stays. Where they carry different labels one must
+    be wrong, so none is left to train on.
     """
     gone = {
         path: f"{kind}: {why}"
@@ -93,18 +94,26 @@ def left_out(findings: Findings) -> dict[Path, str]:
     # The widest group decides; an exact one inside it has nothing to add.
     for group in sorted(findings.groups, key=lambda g: -len(g.files)):
         whole = [file for file in group.files if file.path not in gone]
-        given = [file for file in whole if file.split in ("val", "test")]
+        test, val = ([file for file in whole if file.split == split] for split in ("test", "val"))
         mixed = len({file.label for file in whole}) > 1
-        stay = given or ([] if mixed else whole[:1])
+        stay = test or val or ([] if mixed else whole[:1])
         for file in whole:
-            if file.split in ("val", "test") or file in stay:
+            if file in stay:
                 continue
-            other = next((o for o in whole if o.label != file.label), None)
-            of = other or (given or whole)[0]
-            copy = "copy" if of.digest == file.digest else f"{group.kind.replace('exact', 'near')} copy"
-            why = f"{copy} of {findings.name(of)}"
+            other = next((o for o in stay or whole if o.label != file.label), None)
+            of = other or stay[0]
+            why = f"{_copy(findings.facts, file, of)} of {findings.name(of)}"
             gone[file.path] = f"{why}, which has another label" if other else why
     return gone
+
+
+def _copy(facts: Mapping[str, Facts], file: File, of: File) -> str:
+    """What `file` is of `of`, for people. A group with mirror images in it has others too."""
+    if file.digest == of.digest:
+        return "copy"
+    one, other = facts[file.digest], facts[of.digest]
+    turned = (one.hash ^ other.mirrored).bit_count() < (one.hash ^ other.hash).bit_count()
+    return "mirrored copy" if turned else "near copy"
 
 
 def _odd(found: Found, facts: Mapping[str, Facts]) -> dict[Kind, dict[Path, str]]:
@@ -156,7 +165,11 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
 
         def best_first(file: File) -> tuple[int, int, str]:
             one = facts[file.digest]
-            return (-one.width * one.height, -file.path.stat().st_size, str(file.path))
+            try:
+                size = file.path.stat().st_size
+            except OSError as error:  # where its content is known from before nothing else asks for it
+                raise cannot_read(file.path, error) from None
+            return (-one.width * one.height, -size, str(file.path))
 
         return Group(kind, tuple(sorted(members, key=best_first)))
 
