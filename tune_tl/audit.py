@@ -62,7 +62,7 @@ def _audit(options: argparse.Namespace) -> int:
     findings = _doubted(look_at(found, console), console)
     findings = replace(findings, notes=(*notes, *findings.notes))
     folder = cleaned.folder_of(options.output, name)
-    record = cleaned.save(folder, findings)
+    record, old = cleaned.save(folder, findings)
     audit_page.write(folder, name, findings)
     if options.json:
         print(json.dumps(record, indent=2))
@@ -71,8 +71,8 @@ def _audit(options: argparse.Namespace) -> int:
         console.print(f"report: {folder / audit_page.PAGE}", soft_wrap=True, markup=False)
         goes_by = "the next search of these images goes by it; edit its keep"
         console.print(f"list:   {folder / cleaned.LIST}: {goes_by}", soft_wrap=True, markup=False)
-        if (folder / cleaned.OLD_LIST).exists():
-            console.print(f"        the list before it: {folder / cleaned.OLD_LIST}", markup=False)
+        if old:
+            console.print(f"        the list before it: {old}", soft_wrap=True, markup=False)
     return 0
 
 

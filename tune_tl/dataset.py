@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from tune_tl.data.inspect import Findings, inspect
 from tune_tl.experiment import BadInput
 from tune_tl.space import Space
 
+PUBLISHED = "published split"
+
 
 def find_dataset(space: Space, data: Path | None, console: Console, output: Path = Path("runs")) -> Dataset:
     """The images that `space` or `data` name, scanned but not decoded, less those that an audit left out.
@@ -24,10 +27,15 @@ def find_dataset(space: Space, data: Path | None, console: Console, output: Path
     The audit's list lies in `output`; a space that is to be cleaned has one made. Raises BadInput.
     """
     name, source, found, notes = locate(space.dataset, data, console, space.name)
-    without, note = _without(found, cleaned.folder_of(output, name), space.clean, console)
+    made, told = _list_for(found, output, name, space.clean, console)
     own = space.name if source == "local" and name != space.dataset else name
+    without = cleaned.read(made, found) if made else ()
     dataset = arrange(found, name=own, source=source, without=without)
-    return replace(dataset, notes=(*notes, *([note] if note else []), *dataset.notes))
+    if made:
+        told.append(_left_out(dataset, made))
+    if dataset.left_out and PUBLISHED in notes:
+        notes[notes.index(PUBLISHED)] = f"{PUBLISHED}, less {_images(len(dataset.left_out))}"
+    return replace(dataset, notes=(*notes, *told, *dataset.notes), left_out_by=made)
 
 
 def locate(
@@ -44,22 +52,40 @@ def locate(
     if there.source == "sample":
         console.print(sample_banner(there), style="bold", soft_wrap=True, markup=False)
     split = published_split(there.entry, there.root) if there.entry else None
-    notes = ["published split"] if split else []
+    notes = [PUBLISHED] if split else []
     if data is None and Path(named).is_dir():
         notes.append(f"not the folder {named!r} that lies here: its name is ./{named}")
     return named, there.source, find(there.root, split), notes
 
 
-def _without(found: Found, folder: Path, clean: bool, console: Console) -> tuple[set[Path], str]:
-    """What the list of an audit leaves out, and a line on it; where a space asks for one it is made."""
-    gone, note = cleaned.usable(folder, found)
-    if gone is None and clean:
-        findings = look_at(found, console)
-        cleaned.save(folder, findings)
-        gone, note = cleaned.usable(folder, found)
-        made = f"cleaned before it is split; {folder / cleaned.LIST} says what was left out and may be edited"
-        console.print(made, soft_wrap=True, markup=False)
-    return gone or set(), note
+def _list_for(
+    found: Found, output: Path, name: str, clean: bool, console: Console
+) -> tuple[Path | None, list[str]]:
+    """The list to go by, and lines on those not gone by; where a space asks for one it is made."""
+    made, notes = cleaned.usable(output, name, found)
+    if made:
+        return made, notes
+    if not clean:
+        return None, [*notes, "python -m tune_tl.audit makes a list for these images"] if notes else []
+    folder = cleaned.folder_of(output, name)
+    _, old = cleaned.save(folder, look_at(found, console))
+    made = folder / cleaned.LIST
+    text = f"cleaned before it is split; {made} says what was left out and may be edited"
+    console.print(text, soft_wrap=True, markup=False)
+    if old:
+        notes.append(f"{made} was made anew; the one before it, and what was edited in it, is {old}")
+    return made, notes
+
+
+def _left_out(dataset: Dataset, made: Path) -> str:
+    lost = Counter(file.split for file in dataset.left_out)
+    of_given = [f"{lost[split]} of the given {split}" for split in ("val", "test") if lost[split]]
+    said = f"{_images(len(dataset.left_out))} left out by the audit ({made})"
+    return ", ".join([said, *of_given])
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'s' if number != 1 else ''}"
 
 
 def look_at(found: Found, console: Console) -> Findings:

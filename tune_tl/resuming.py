@@ -33,9 +33,11 @@ def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[di
     new = facts["dataset"]["fingerprint"]
     if old != new:
         which = manifest.changes(path.parent, dataset)
+        said = f": {manifest.told(which)}" if which else ""
+        way = _way_back(which, before.get("left_out_by"), facts["left_out_by"])
         raise BadInput(
-            f"{path.parent} was started on other images{f': {which}' if which else ''} "
-            f"(fingerprint {old}, now {new}); restore them, or start a search under another --name"
+            f"{path.parent} was started on other images{said} (fingerprint {old}, now {new}); "
+            f"{way}, or start a search under another --name"
         )
     now: dict[str, Any] = json.loads(json.dumps(facts["domains"]))
     # Backbones come and go with their weights.
@@ -46,6 +48,17 @@ def same_search(path: Path, facts: dict[str, Any], dataset: Dataset) -> tuple[di
             "or start a search under another --name"
         )
     return known, [*_other_versions(before | {"versions": versions}, facts), *_other_strategy(before, facts)]
+
+
+def _way_back(which: dict[str, list[str]], then: str | None, now: str | None) -> str:
+    """What brings the images back that a search was started on; `then` and `now` are lists of an audit."""
+    by_list = {manifest.LISTED, manifest.UNLISTED} & which.keys()
+    if not by_list:
+        return "restore them"
+    lost = [*(["the images"] if which.keys() - by_list else []), *([f"the list {then}"] if then else [])]
+    ways = [f"remove the list {now}"] if now and now != then else []
+    ways += [f"restore {' and '.join(lost)}"] if lost else []
+    return " and ".join(ways)
 
 
 def _other_versions(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

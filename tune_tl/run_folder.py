@@ -164,6 +164,8 @@ def _facts(experiment: Experiment, ready: Ready) -> dict[str, Any]:
         "budget_s": experiment.budget_s,
         "epochs": ready.space.epochs,
         "dataset": ready.dataset.describe(),
+        "left_out_by": str(ready.dataset.left_out_by) if ready.dataset.left_out_by else None,
+        "notes": list(ready.dataset.notes),
         "class_names": list(ready.dataset.classes),
         "domains": {field: dataclasses.asdict(domain) for field, domain in ready.space.domains.items()},
         "left_out": ready.missing,

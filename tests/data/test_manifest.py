@@ -39,7 +39,7 @@ def changed(root: Path, *changes: Change) -> str:
         change(root)
     after = read(root)
     assert before.fingerprint != after.fingerprint
-    return manifest.changes(root.parent, after)
+    return manifest.told(manifest.changes(root.parent, after))
 
 
 def add(place: str) -> Change:
@@ -106,7 +106,9 @@ def test_images_that_only_change_their_split_are_told(tmp_path: Path) -> None:
         for order in (splits, ("val", "train", "test"))
     )
     manifest.write(tmp_path, one)
-    assert manifest.changes(tmp_path, other) == ("4 in another split (cat/0.jpg, cat/1.jpg, dog/0.jpg, …)")
+    assert manifest.changes(tmp_path, other) == {
+        "in another split": ["cat/0.jpg", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -115,13 +117,13 @@ def test_images_that_only_change_their_split_are_told(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_damaged_note_costs_the_details_only(root: Path, text: str) -> None:
     (root.parent / manifest.MANIFEST_FILE).write_text(text)
-    assert manifest.changes(root.parent, read(root)) == ""
+    assert manifest.changes(root.parent, read(root)) == {}
 
 
 def test_nothing_noted_nothing_told(root: Path, tmp_path: Path) -> None:
-    assert manifest.changes(tmp_path, read(root)) == ""
+    assert manifest.changes(tmp_path, read(root)) == {}
 
 
 def test_the_same_images_elsewhere_are_the_same(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path, read(root))
-    assert manifest.changes(tmp_path, read(fill(tmp_path / "there"))) == ""
+    assert manifest.changes(tmp_path, read(fill(tmp_path / "there"))) == {}

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tune_tl.data.inspect import Findings, left_out
 from tune_tl.durable import replacing, write_json
 from tune_tl.experiment import BadInput
 
-LIST, RECORD, OLD_LIST = "files.csv", "audit.json", "files.old.csv"
+LIST, RECORD = "files.csv", "audit.json"
 COLUMNS = ("path", "class", "split", "keep", "reason")
 # What a spreadsheet would compute goes behind a quote, and so does a quote, to be told apart.
 _QUOTED = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -30,33 +31,44 @@ def folder_of(output: Path, name: str) -> Path:
 
 def content(found: Found) -> str:
     """16 hex digits over every file's path, bytes and given split."""
-    lines = sorted(f"{_name(found, file.path)!a} {file.digest} {file.split}" for file in found.files)
+    lines = sorted(f"{found.name(file)!a} {file.digest} {file.split}" for file in found.files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def save(folder: Path, findings: Findings) -> dict[str, Any]:
-    """Write list and record into `folder`, and give the record. A list that differs is kept beside it.
+def save(folder: Path, findings: Findings) -> tuple[dict[str, Any], Path | None]:
+    """Write list and record into `folder`; the record, and where the list before it is, if it differs.
 
     Raises BadInput if the folder cannot be written.
     """
     rows, record = list(_rows(findings)), to_dict(findings)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [COLUMNS, *([_quoted(cell) for cell in row] for row in rows)]
-    )
+    lines = io.StringIO()
+    # Lines end with \r\n, csv's own: with \n alone a \r within a file's name would go out unquoted.
+    csv.writer(lines).writerows([COLUMNS, *([_quoted(cell) for cell in row] for row in rows)])
+    text = lines.getvalue().encode("utf-8", "surrogateescape")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = folder / LIST
-        if made.exists() and made.read_bytes() != text.getvalue().encode("utf-8", "surrogateescape"):
-            made.replace(folder / OLD_LIST)  # a person may have worked on it
-        with replacing(made) as part, part.open("w", encoding="utf-8", **_ENCODING) as file:  # type: ignore[call-overload]
-            file.write(text.getvalue())
+        old = _kept(folder / LIST, text)
+        with replacing(folder / LIST) as part:
+            part.write_bytes(text)
         write_json(folder / RECORD, record)
     except OSError as error:
         raise BadInput(
             f"{str(folder)!r} cannot be written ({error.strerror}); give another --output"
         ) from None
-    return record
+    return record, old
+
+
+def _kept(made: Path, text: bytes) -> Path | None:
+    """A copy of the list `made` beside it, unless it is `text` already: a person may have worked on it."""
+    before = made.read_bytes() if made.exists() else text
+    if before == text:
+        return None
+    names = (f"files.old{f'-{n}' if n > 1 else ''}.csv" for n in count(1))
+    olds = (made.with_name(name) for name in names)
+    old = next(path for path in olds if not path.exists() or path.read_bytes() == before)
+    with replacing(old) as part:
+        part.write_bytes(before)
+    return old
 
 
 def to_dict(findings: Findings) -> dict[str, Any]:
@@ -87,31 +99,46 @@ def to_dict(findings: Findings) -> dict[str, Any]:
     }
 
 
-def usable(folder: Path, found: Found) -> tuple[set[Path] | None, str]:
-    """The files that the list in `folder` leaves out, and a line on it for people.
+def usable(output: Path, name: str, found: Found) -> tuple[Path | None, list[str]]:
+    """The newest list in `output` that was made for what was found, and a line on each that is not used.
 
-    None without a list, or with one for another folder or another content; the line is then empty or says
-    so. Raises BadInput if the list was made for this but cannot be read.
+    Lists for other folders are passed over, but for the one that lies where that of `name` would.
     """
-    made = folder / LIST
-    if not made.exists():
-        return None, ""
+    here, now, own = str(found.root.resolve()), content(found), folder_of(output, name) / LIST
+    made, notes = None, []
+    for path in sorted(output.glob(f"audit-*/{LIST}"), key=_audited_at, reverse=True):
+        root, said = _made_for(path)
+        if (root, said) == (here, now) and not made:
+            made = path
+            continue
+        if root == here:
+            changed = "the images changed since, or the split that is given for them"
+            why = changed if said != now else f"{made} is newer"
+        elif path == own:
+            why = f"it was made for {ascii(root)[1:-1]}" if root else f"{RECORD} beside it is gone or damaged"
+        else:
+            continue
+        notes.append(f"{path} is not used: {why}")
+    return made, notes
+
+
+def _made_for(made: Path) -> tuple[str, str]:
+    """The folder and the content that a list was made for; empty where its record does not say."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        root, said = record["root"], record["content"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None, f"{made} is not used: without {RECORD} nobody knows what it was made for"
-    if root != str(found.root.resolve()):
-        return None, f"{made} is not used: it was made for {ascii(root)[1:-1]}"
-    if said != content(found):
-        return None, f"{made} is not used: the images changed since; python -m tune_tl.audit makes it anew"
-    gone = read(made, found)
-    return gone, f"{len(gone)} images left out by the audit ({made})"
+        record = json.loads(made.with_name(RECORD).read_text(encoding="utf-8"))
+        return str(record["root"]), str(record["content"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return "", ""
+
+
+def _audited_at(made: Path) -> tuple[float, str]:
+    record = made.with_name(RECORD)  # the list itself changes when it is edited
+    return (record.stat().st_mtime if record.exists() else 0.0), made.parent.name
 
 
 def read(path: Path, found: Found) -> set[Path]:
     """The files of `found` that the list in `path` leaves out. Raises BadInput, naming the line."""
-    known = {_name(found, file.path): file.path for file in found.files}
+    known = {found.name(file): file.path for file in found.files}
     kept: dict[str, bool] = {}
     try:
         with path.open(encoding="utf-8-sig", **_ENCODING) as file:  # type: ignore[call-overload]
@@ -150,10 +177,6 @@ def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
             why += [f"suspect: {findings.suspects[file.path]}"] if file.path in findings.suspects else []
         keep = "no" if file.path in gone else "yes"
         yield findings.name(file), file.label, file.split or "", keep, "; ".join(why)
-
-
-def _name(found: Found, path: Path) -> str:
-    return path.relative_to(found.root).as_posix()
 
 
 def _quoted(cell: str) -> str:

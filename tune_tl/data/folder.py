@@ -61,6 +61,10 @@ class Found(NamedTuple):
     files: tuple[File, ...]
     notes: tuple[str, ...]
 
+    def name(self, file: File) -> str:
+        """The path below the root, with forward slashes."""
+        return file.path.relative_to(self.root).as_posix()
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -70,6 +74,8 @@ class Dataset:
     classes: tuple[str, ...]
     images: tuple[Image, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was done to it, a line each
+    left_out: tuple[File, ...] = ()  # by an audit, before anything was split; paths as those of images
+    left_out_by: Path | None = field(default=None, compare=False)  # the list that says so
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,14 +87,20 @@ class Dataset:
         return sum(image.split == split for image in self.images)
 
     def describe(self) -> dict[str, object]:
-        """What every output says of the dataset; `classes` is their number."""
-        return {
+        """What every output says of the dataset; `classes` is their number.
+
+        `left_out` is there where an audit left images out: their number, of each split if they had one.
+        """
+        said: dict[str, object] = {
             "name": self.name,
             "source": self.source,
             "fingerprint": self.fingerprint,
             "images": len(self.images),
             "classes": len(self.classes),
         }
+        if given := Counter(file.split for file in self.left_out):
+            said["left_out"] = given[None] or {split: given[split] for split in SPLITS}
+        return said
 
     def without(self, paths: Iterable[Path]) -> Dataset:
         """The same dataset less some files; raises BadInput if a class then has no image to split."""
@@ -166,12 +178,13 @@ def arrange(found: Found, *, name: str, source: Source = "local", without: Colle
     notes += found.notes
     index = {label: i for i, label in enumerate(found.classes)}
     place = found.root.resolve()
+    left_out = tuple(f._replace(path=place / found.name(f)) for f in found.files if f.path in gone)
     images = tuple(
-        Image(place / file.path.relative_to(found.root), index[file.label], split, file.digest)
+        Image(place / found.name(file), index[file.label], split, file.digest)
         for file, split in zip(given, splits, strict=True)
         if split is not None
     )
-    dataset = Dataset(name, source, place, found.classes, images, tuple(notes))
+    dataset = Dataset(name, source, place, found.classes, images, tuple(notes), left_out)
     _require_every_class(dataset)
     return dataset
 

@@ -64,7 +64,7 @@ class Findings:
 
     def name(self, file: File) -> str:
         """The path below the root, with forward slashes."""
-        return file.path.relative_to(self.found.root).as_posix()
+        return self.found.name(file)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class Search:
         dataset = facts["dataset"]
         tags = {f"version.{package}": version for package, version in facts["versions"].items()}
         tags["dataset_fingerprint"] = dataset["fingerprint"]
+        if "left_out" in dataset:  # images, by an audit
+            tags["dataset_left_out"] = json.dumps(dataset["left_out"])
         if facts["left_out"]:
             tags["left_out"] = ", ".join(facts["left_out"])
         return cls(
