@@ -18,7 +18,7 @@ from typing import Any, Literal
 VAL_F1 = "val_f1"  # macro-F1 on validation: the one number that selects
 TEST_F1 = "test_f1"  # macro-F1 on test: looked at once, for finalists
 EPOCH = "epoch"
-BEST = "best_val_f1"  # the best val_f1 so far: what ranks a trial, and so what stops it
+BEST = "best_val_f1"  # the best val_f1 so far that counts: what ranks a trial, and so what stops it
 
 Unfreeze = int | Literal["all"]
 Clock = Callable[[], float]  # seconds since the search's start
@@ -90,6 +90,14 @@ class TrialConfig:
             return Transfer.FULL
         return Transfer.PARTIAL if self.unfreeze else Transfer.FEATURE_EXTRACTION
 
+    def settled(self, epoch: int) -> bool:
+        """Whether an epoch lies in the second half of its trial, where the learning rate comes down.
+
+        Before that the weights swing, and validation with them: of many trials' early epochs one is lucky,
+        and its weights are not better but less trained. Where a trial has settled epochs, only they count.
+        """
+        return epoch > self.epochs / 2
+
     @property
     def in_words(self) -> str:
         """What a person wants to know first: `mobilenet_v2, 3 stages unfrozen, light`."""
@@ -130,7 +138,7 @@ class EpochMetrics:
     images_per_s: float
     seconds: float
     prefix: str = ""  # how the frozen part was dealt with (cached or computed), and why
-    best_val_f1: float = -1.0  # the best up to here, this one included: what stops a trial or lets it go on
+    best_val_f1: float = -1.0  # the best that counts, up to here: what stops a trial or lets it go on
     said: str = ""  # what a person should know of how it came about; one line
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,8 +173,13 @@ class TrialResult:
         """The epoch whose weights were kept; None if the trial failed or has no finite score."""
         if self.state is State.FAILED:
             return None
-        scored = (e for e in self.epochs if math.isfinite(e.val_f1))
-        return max(scored, key=lambda e: e.val_f1, default=None)
+        return max(self.counted, key=lambda e: e.val_f1, default=None)
+
+    @property
+    def counted(self) -> tuple[EpochMetrics, ...]:
+        """The epochs with a finite score: the settled ones, or all where there are none."""
+        scored = tuple(e for e in self.epochs if math.isfinite(e.val_f1))
+        return tuple(e for e in scored if self.config.settled(e.epoch)) or scored
 
     @property
     def val_f1(self) -> float | None:

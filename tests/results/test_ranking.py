@@ -57,6 +57,17 @@ def test_nan_is_never_a_score(trial: Trial) -> None:
     assert hopeless not in finalists([hopeless])
 
 
+def test_a_lucky_early_epoch_is_no_score_where_later_ones_are_there(trial: Trial) -> None:
+    """In the first half the learning rate is high, and of many epochs one is lucky."""
+    lucky, steady = (
+        trial([0.9, 0.5, 0.6, 0.7], epochs=4, seed=1),
+        trial([0.5, 0.6, 0.8, 0.7], epochs=4, seed=2),
+    )
+    stopped = trial([0.75, 0.72], epochs=4, seed=3)
+    board = Leaderboard.of([lucky, stopped, steady], {})
+    assert [(row.val_f1, row.best.epoch) for row in board.rows] == [(0.8, 3), (0.75, 1), (0.7, 4)]
+
+
 def test_a_trial_stopped_before_its_first_epoch_is_not_ranked_and_not_a_failure(trial: Trial) -> None:
     board = Leaderboard.of([trial([], state=State.STOPPED)], {})
     assert board.champion is None

@@ -115,5 +115,4 @@ def test_a_scheduler_knows_what_a_cut_off_trial_reached_at_each_rung(tmp_path: P
     of = trial(ONE)
     scheduler.on_trial_add(None, of)
     scheduler.on_trial_result(None, of, {BEST: 0.9, EPOCH: 7})
-    (bracket,) = scheduler._brackets
-    assert dict(bracket._rungs) == {8: {}, 4: {of.trial_id: 0.4}, 2: {of.trial_id: 0.2}}
+    assert dict(scheduler.bracket(ONE)._rungs) == {8: {}, 4: {of.trial_id: 0.4}, 2: {of.trial_id: 0.2}}

@@ -59,6 +59,8 @@ def _f1_over_time(board: Leaderboard) -> Picture:
     unit, per = _time_unit(end)
     transfer = {row.trial: row.transfer for row in board.rows}
     finite = [line for line in board.timeline if line.trial in transfer and np.isfinite(line.val_f1)]
+    eligible = {(row.trial, e.epoch) for row in board.rows for e in row.result.counted}
+    counted = [line for line in finite if (line.trial, line.epoch) in eligible]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -72,10 +74,10 @@ def _f1_over_time(board: Leaderboard) -> Picture:
         failed = [u.result.ended / per for u in board.unranked]
         if failed:
             axes.plot(failed, [low] * len(failed), "x", color=WARNING, clip_on=False, markersize=7, zorder=4)
-        steps = _best_so_far([(line.t / per, line.val_f1) for line in finite], end / per)
+        steps = _best_so_far([(line.t / per, line.val_f1) for line in counted], end / per)
         axes.step(*steps, where="post", color=INK, linewidth=2.2)
-        if finite:
-            top = max(finite, key=lambda line: (line.val_f1, -line.t))
+        if counted:
+            top = max(counted, key=lambda line: (line.val_f1, -line.t))
             axes.plot(top.t / per, top.val_f1, "o", markersize=11, fillstyle="none", color=INK, zorder=5)
             axes.annotate(
                 f"{top.val_f1:.3f}", (top.t / per, top.val_f1), xytext=(0, 10), weight="bold",

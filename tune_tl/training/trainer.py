@@ -53,9 +53,10 @@ def train(
     from `val`; `test` is not touched. The same config and seed give the same numbers on one machine.
     An epoch is a pass over the images, or PASSES of a network that starts from nothing.
 
-    `checkpoints` receive the trained tensors of the best epoch so far, and what it takes to go on, before
-    an epoch is yielded. If they hold that already, the last epoch there is yielded once more (nobody may
-    have heard of it) and training goes on behind it, to the numbers it would have come to by itself.
+    `checkpoints` receive the trained tensors of the best epoch so far (of the settled ones as soon as there
+    is one), and what it takes to go on, before an epoch is yielded. If they hold that already, the last epoch
+    there is yielded once more (nobody may have heard of it) and training goes on behind it, to the numbers
+    it would have come to by itself.
 
     Raises Diverged as soon as a loss is not finite, and OSError if a checkpoint cannot be written.
     """
@@ -73,6 +74,8 @@ def train(
             yield replace(saved.metrics, said=said)
             said = ""
     for epoch in range(last + 1, config.epochs + 1):
+        if config.settled(epoch) and not config.settled(epoch - 1):
+            best = -1.0
         metrics = course.epoch(epoch)
         metrics = replace(metrics, best_val_f1=max(best, metrics.val_f1))
         if checkpoints:

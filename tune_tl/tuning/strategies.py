@@ -138,7 +138,6 @@ def recall(scheduler: TrialScheduler, past: Past) -> None:
         return
     reached = {r.config: r.epochs for r in past.ended if r.best}
     for config, epochs in [*reached.items(), *past.cut_off.items()]:
-        best = -math.inf
+        known = SimpleNamespace(trial_id=config.key)
         for metrics in epochs:
-            best = max(best, metrics.val_f1)
-            scheduler.bracket(config).on_result(SimpleNamespace(trial_id=config.key), metrics.epoch, best)
+            scheduler.bracket(config).on_result(known, metrics.epoch, metrics.best_val_f1)
