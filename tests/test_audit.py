@@ -172,6 +172,11 @@ def test_a_search_goes_by_the_list_as_it_was_edited(images: Path) -> None:
     [
         (
             "cat/5.png,cat,,yes",
+            "cat/5.png,=dog,,yes",
+            "line 22: to change the class of 'cat/5.png', move the file to its folder",
+        ),
+        (
+            "cat/5.png,cat,,yes",
             "cat/5.png,cat,,perhaps",
             "line 22: keep must be yes or no, but got 'perhaps'",
         ),

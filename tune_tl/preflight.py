@@ -174,7 +174,7 @@ def check(
     sizes = {size for found in pretrained.values() for size in space.sizes(found.backbone)}
     dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
     prove(space, pretrained, missing)
-    _say(console, dataset, pretrained, missing)
+    _say(console, space, dataset, pretrained, missing)
     from tune_tl.data.store import open_images
 
     stores = tuple(open_images(dataset, size) for size in sorted(sizes))
@@ -227,7 +227,9 @@ def _describe(name: str) -> Backbone:
     return derive(name)
 
 
-def _say(console: Console, dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]) -> None:
+def _say(
+    console: Console, space: Space, dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]
+) -> None:
     """The table of what is ready; plain lines, which a log takes without padding."""
     splits = ", ".join(f"{dataset.count(split)} {split}" for split in SPLITS)
     rows = [
@@ -241,7 +243,8 @@ def _say(console: Console, dataset: Dataset, ready: dict[str, Pretrained], missi
         "none": "from scratch",
     }
     for i, (name, found) in enumerate(ready.items()):
-        facts = f"{len(found.backbone.stages)} stages, {found.backbone.size} px, {where[found.origin]}"
+        sizes = ", ".join(map(str, sorted(space.sizes(found.backbone))))
+        facts = f"{len(found.backbone.stages)} stages, {sizes} px, {where[found.origin]}"
         rows.append(("" if i else "backbones", f"{name:20} {facts}"))
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)

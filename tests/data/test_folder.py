@@ -152,6 +152,19 @@ def test_what_lies_beside_the_splits_is_no_class(tmp_path: Path) -> None:
     assert read(root).classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("place", ["runs/pets/search.json", "audit-pets/audit.json"])
+def test_what_an_earlier_search_drew_is_no_class(tmp_path: Path, place: str) -> None:
+    fill(tmp_path, {"cat": 20, "dog": 20, str(Path(place).parent): 3})
+    (tmp_path / place).write_text("{}")
+    assert read(tmp_path).classes == ("cat", "dog")
+
+
+def test_a_class_folder_without_an_image_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, {"cat": 20, "dog": 20})
+    (tmp_path / "emu").mkdir()
+    assert "without an image: 'emu'" in read(tmp_path).notes
+
+
 def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path: Path) -> None:
     dataset = read(fill(tmp_path, {"cat/2019/june": 5, "cat/2020": 5, "dog": 10}))
     assert Counter(dataset.classes[image.label] for image in dataset.images) == {"cat": 10, "dog": 10}

@@ -101,8 +101,8 @@ def test_whether_transfer_pays_is_answered_in_a_line(
     trial: Trial, transferred: int, scratch: int, said: str
 ) -> None:
     """`transferred` and `scratch` are how many of 200 test images each has right."""
-    partial, other = trial([0.9], unfreeze=2), trial([0.95], unfreeze=0)
-    own = trial([0.5], unfreeze="all", backbone="small_resnet", pretrained=False)
+    partial, other = trial([0.9], unfreeze=2, epochs=1), trial([0.95], unfreeze=0, epochs=1)
+    own = trial([0.5], unfreeze="all", backbone="small_resnet", pretrained=False, epochs=1)
     truth = [0, 1] * 100
 
     def answers(count: int) -> list[int]:
@@ -120,7 +120,7 @@ def test_whether_transfer_pays_is_answered_in_a_line(
 
 
 def test_a_champion_from_nothing_says_that_transfer_does_not_pay(trial: Trial) -> None:
-    own, other = trial([0.9], unfreeze="all", pretrained=False), trial([0.8], unfreeze=2)
+    own, other = trial([0.9], pretrained=False, epochs=1), trial([0.8], unfreeze=2, epochs=1)
     truth, none_right = [0, 1] * 50, [1, 0] * 50
     for answers, said in ((truth, "transfer does not pay: "), (none_right, "transfer pays: ")):
         against = [1 - a for a in answers]
@@ -130,6 +130,19 @@ def test_a_champion_from_nothing_says_that_transfer_does_not_pay(trial: Trial) -
         }
         line = verdict(Leaderboard.of([own, other], scores))
         assert line is not None and line.startswith(said)
+
+
+def test_a_network_that_was_cut_off_has_lost_nothing_yet(trial: Trial) -> None:
+    partial = trial([0.9] * 4, unfreeze=2, epochs=4)
+    own = trial([0.5], unfreeze="all", backbone="small_resnet", pretrained=False, epochs=4)
+    truth = [0, 1] * 50
+    scores = {
+        partial.trial: score(truth, truth, ["cat", "dog"]),
+        own.trial: score(truth, [0] * 100, ["cat", "dog"], champion=truth),
+    }
+    line = verdict(Leaderboard.of([partial, own], scores))
+    assert line is not None and line.startswith("whether transfer pays remains open: ")
+    assert line.endswith("; small_resnet had 1 of its 4 epochs")
 
 
 def test_what_was_not_on_test_pays_nothing(trial: Trial) -> None:

@@ -139,6 +139,7 @@ def _audited_at(made: Path) -> tuple[float, str]:
 def read(path: Path, found: Found) -> set[Path]:
     """The files of `found` that the list in `path` leaves out. Raises BadInput, naming the line."""
     known = {found.name(file): file.path for file in found.files}
+    labels = {found.name(file): file.label for file in found.files}
     kept: dict[str, bool] = {}
     try:
         with path.open(encoding="utf-8-sig", **_ENCODING) as file:  # type: ignore[call-overload]
@@ -155,6 +156,8 @@ def read(path: Path, found: Found) -> set[Path]:
                     raise BadInput(f"{where}: there is no image {name!a} in {found.root}; remove the line")
                 if keep not in ("yes", "no"):
                     raise BadInput(f"{where}: keep must be yes or no, but got {ascii(keep)[:80]}")
+                if _unquoted(row.get("class") or labels[name]) != labels[name]:
+                    raise BadInput(f"{where}: to change the class of {name!a}, move the file to its folder")
                 if name in kept:
                     raise BadInput(f"{where}: {name!a} is listed before; remove one of the lines")
                 kept[name] = keep == "yes"

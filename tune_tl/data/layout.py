@@ -24,6 +24,7 @@ _SPLIT_WORDS: dict[str, Split] = {
 }  # fmt: skip
 
 _HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
+_OURS = ("search.json", "audit.json")  # in the folder of a search or an audit
 
 
 def split_folders(root: Path) -> dict[Split | None, Path]:
@@ -104,7 +105,20 @@ def _copies(folder: Path) -> list[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN))
+    """Less hidden ones, and those with results of searches and audits, which are images of no class."""
+    return sorted(
+        p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN) and not _results(p)
+    )
+
+
+def _results(folder: Path) -> bool:
+    return any((place / name).is_file() for name in _OURS for place in (folder, *_inside(folder)))
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(folder) as inside:  # who may not read it is told later
+        return [Path(entry) for entry in inside if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def _images(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -153,6 +167,8 @@ def left_out(
                 p.name for p in place.iterdir() if p.name.startswith(_HIDDEN) and p.is_dir() and _images(p)
             ]
         notes += [f"left out: {sub.name!r}, which holds the other classes again" for sub in _copies(place)]
+        empty = [s.name for s in _subfolders(place) if s.name not in found[split] and s not in _copies(place)]
+        notes += [f"without an image: {', '.join(map(ascii, empty))}"] if empty else []
         if split and not any((place / label).is_dir() for label in found[split]):
             others = len(_images(place, recursive=True)) - sum(map(len, found[split].values()))
             notes += [f"{others} left out of {split}: named after no class of train"] if others else []

@@ -94,8 +94,12 @@ def verdict(board: Leaderboard) -> str | None:
         f"({scratch.config.backbone})"
     )
     low, high = scratch.test.behind or (-b for b in reversed(best.test.behind or (0.0, 0.0)))
+    remains = f"whether transfer pays remains open: {figures}"
     if low <= 0 <= high:
-        return f"whether transfer pays remains open: {figures}, {low:+.2f} to {high:+.2f} on the same images"
+        return f"{remains}, {low:+.2f} to {high:+.2f} on the same images"
+    behind = scratch if low > 0 else best
+    if (had := len(behind.result.epochs)) < behind.config.epochs:
+        return f"{remains}; {behind.config.backbone} had {had} of its {behind.config.epochs} epochs"
     return f"transfer {'pays' if low > 0 else 'does not pay'}: {figures}"
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from tune_tl.experiment import State
+from tune_tl.experiment import State, TrialConfig
 from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
@@ -109,7 +109,7 @@ class Ranked:
         table.add_column("epochs")
         table.add_column(_unit(self.rows), justify="right", no_wrap=True)
         for row in self.rows:
-            unfreeze = "scratch" if row.transfer == "scratch" else str(row.config.unfreeze)
+            unfreeze = _unfreeze(row.config)
             test = interval(row.test).replace(" ", "\n", 1)
             stopped = "" if row.result.state is State.COMPLETED else f" {row.result.state.value}"
             table.add_row(
@@ -127,7 +127,7 @@ def unranked(board: Leaderboard) -> Table:
     for each in board.unranked:
         config = each.result.config
         table.add_row(
-            *(each.result.trial, config.backbone, str(config.unfreeze), each.result.state.value),
+            *(each.result.trial, config.backbone, _unfreeze(config), each.result.state.value),
             Text(each.reason),  # not markup: a reason may hold [brackets]
         )
     return table
@@ -165,6 +165,10 @@ def notes(board: Leaderboard) -> list[str]:
     champion = board.rows[0].test
     absent = f"There is {champion.absent}." if champion and champion.absent else None
     return [rule, *filter(None, [absent, caution(board)])]
+
+
+def _unfreeze(config: TrialConfig) -> str:
+    return str(config.unfreeze) if config.pretrained else "scratch"
 
 
 def caution(board: Leaderboard) -> str | None:
