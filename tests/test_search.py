@@ -74,6 +74,8 @@ def test_the_champion_has_the_highest_validation_f1_on_record(
     place: Place, whole: Done, result: dict[str, Any]
 ) -> None:
     rows = place.rows("tiny", "ledger.jsonl")
+    ended = {row["trial"] for row in rows if row["epoch"] == 2}  # of two epochs, the second counts
+    rows = [row for row in rows if row["epoch"] == 2 or row["trial"] not in ended]
     assert result["val_f1"] == max(row["val_f1"] for row in rows)
     assert result["champion"] in {row["trial"] for row in rows if row["val_f1"] == result["val_f1"]}
 

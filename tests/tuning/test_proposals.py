@@ -140,7 +140,7 @@ def test_a_trial_told_twice_or_never_asked_for_is_passed_over() -> None:
 
 
 PAST = [
-    ended(TrialConfig("toy", head_lr=0.01, epochs=EPOCHS, batch_size=8), State.COMPLETED, 0.5, 0.8, 0.7, 0.7),
+    ended(TrialConfig("toy", head_lr=0.01, epochs=EPOCHS, batch_size=8), State.COMPLETED, 0.5, 0.7, 0.8, 0.7),
     ended(TrialConfig("toy", head_lr=0.02, epochs=EPOCHS, batch_size=8), State.STOPPED, 0.3),
     ended(TrialConfig("toy", head_lr=0.9, epochs=EPOCHS, batch_size=8), State.FAILED, 0.2),
     ended(TrialConfig("toy", head_lr=0.5, epochs=EPOCHS, batch_size=8), State.STOPPED),
@@ -154,7 +154,7 @@ def test_what_an_earlier_run_tried_keeps_its_states(strategy: str) -> None:
     assert [t.state for t in trials] == states
     assert [t.params for t in trials] == [point for point, _ in PAST]
     assert trials[0].value == 0.8
-    assert trials[0].intermediate_values == {1: 0.5, 2: 0.8, 3: 0.7, 4: 0.7}
+    assert trials[0].intermediate_values == {1: 0.5, 2: 0.7, 3: 0.8, 4: 0.7}
     assert trials[1].intermediate_values == {1: 0.3}
 
 
@@ -162,8 +162,8 @@ def test_what_an_earlier_run_tried_keeps_its_states(strategy: str) -> None:
 def test_a_live_trial_is_told_as_a_replayed_one_is(strategy: str) -> None:
     live = proposals(strategy)
     config = ask(live, "a")
-    train(live, "a", 0.1, 0.8, 0.7, 0.6)
-    replayed = proposals(strategy, past=[ended(config, State.COMPLETED, 0.1, 0.8, 0.7, 0.6)])
+    train(live, "a", 0.1, 0.7, 0.8, 0.6)
+    replayed = proposals(strategy, past=[ended(config, State.COMPLETED, 0.1, 0.7, 0.8, 0.6)])
     (a,), (b,) = live.study.trials, replayed.study.trials
     assert (a.params, a.state, a.value, a.intermediate_values) == (
         b.params,
