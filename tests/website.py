@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
+from local_server import LocalServer
 from PIL import Image
 
 
@@ -33,38 +32,11 @@ class Asked:
 
 
 @dataclass
-class Website:
+class Website(LocalServer):
     """Serves `pages` by their paths on a loopback port while entered; what is not among them is 404."""
 
     pages: dict[str, Page] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)  # in order
-
-    def __enter__(self) -> Website:
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                with contextlib.suppress(ConnectionError):  # who asked has gone away
-                    site._answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def port(self) -> int:
-        return self._server.server_port
 
     def url(self, path: str, login: str = "") -> str:
         return f"http://{login}127.0.0.1:{self.port}{path}"
@@ -73,6 +45,10 @@ class Website:
         return [asked.path for asked in self.asked]
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        with contextlib.suppress(ConnectionError):  # who asked has gone away
+            self._serve(request)
+
+    def _serve(self, request: BaseHTTPRequestHandler) -> None:
         asked = Asked(request.path, request.headers["User-Agent"], time.monotonic())
         self.asked.append(asked)
         page = self.pages.get(request.path, Page(b"gone", "text/plain", 404))

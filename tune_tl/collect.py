@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import math
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tune_tl.data.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
 from tune_tl.data.layout import is_text
 from tune_tl.data.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
 from tune_tl.experiment import BadInput
-from tune_tl.usage import Parser
+from tune_tl.usage import Parser, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,26 +23,11 @@ if TYPE_CHECKING:
 LONGEST_WAIT_S = 3600.0
 LONGEST_NAME = 200  # bytes; file systems take 255
 
-_told_to_end: list[bool] = []  # by SIGTERM
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Collect. 0: done; 1: a class is without an image; 2: bad input; 130, 143: interrupted."""
-    before = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        return _collect(_parser().parse_args(argv))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"error: {f'a disk is full ({error}); make room' if full else error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what came is kept, and the same command goes on", file=sys.stderr)
-        return 143 if _told_to_end else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    again = "interrupted; what came is kept, and the same command goes on"
+    return exit_code(lambda: _collect(_parser().parse_args(argv)), again)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -225,11 +208,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= LONGEST_WAIT_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {LONGEST_WAIT_S:g}")
     return value
-
-
-def _terminated(*_: object) -> NoReturn:
-    _told_to_end.append(True)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -97,8 +97,7 @@ class Display(Observer):
     def _better(self, config: TrialConfig, epochs: Iterable[EpochMetrics]) -> None:
         for metrics in epochs:
             f1, _, epoch = self._bests.get(config.key, (-1.0, config, 0))
-            settles = config.settled(metrics.epoch) and not config.settled(epoch)
-            if settles or metrics.val_f1 > f1:
+            if (config.settled(metrics.epoch), metrics.val_f1) > (config.settled(epoch), f1):
                 self._bests[config.key] = (metrics.val_f1, config, metrics.epoch)
 
     def say(self, text: str) -> None:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
 
 from tune_tl import options
-from tune_tl.experiment import BadInput
 from tune_tl.options import Options
-
-_told_to_end: list[bool] = []  # by SIGTERM
+from tune_tl.usage import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a search. 0: done; 1: no trial finished; 2: bad input; 130, 143: interrupted, resumable."""
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        return search(options.parse(argv), start)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"error: {f'a disk is full ({error}); make room' if full else error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 143 if _told_to_end else 130
+    return exit_code(lambda: search(options.parse(argv), start))
 
 
 def search(given: Options, start: float) -> int:
@@ -78,11 +62,6 @@ def search(given: Options, start: float) -> int:
         tune_trials(experiment, ready, observers, cluster=cluster, past=past, clock=clock, ends=ends)
         display.close()
         return record.conclude(console)
-
-
-def _terminated(*_: object) -> NoReturn:
-    _told_to_end.append(True)  # on its way the interrupt may become another one
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+
+from local_server import LocalServer
 
 
 @dataclass
-class FileServer:
+class FileServer(LocalServer):
     """Serves `files` on a loopback port while entered; what is asked of it is set by the attributes."""
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -22,30 +22,8 @@ class FileServer:
     statuses: list[int] = field(default_factory=list)  # answered to the next requests instead of the file
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range) of every request
 
-    def __enter__(self) -> FileServer:
-        serving = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                serving._answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     def url(self, name: str, credentials: str = "") -> str:
-        return f"http://{credentials}127.0.0.1:{self._server.server_port}/{name}"
+        return f"http://{credentials}127.0.0.1:{self.port}/{name}"
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         name = request.path.lstrip("/").partition("?")[0]

@@ -139,3 +139,9 @@ def test_a_lead_agrees_with_resampling_images_one_by_one() -> None:
         draws.append(a - b)
     lead = statistics.macro_f1_lead(labels, first, second, 3)
     assert lead == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)
+
+
+def test_a_lead_among_many_classes_is_found_in_bounded_memory() -> None:
+    labels = np.arange(3000) % 1500
+    low, high = statistics.macro_f1_lead(labels, labels, (labels + (labels < 300)) % 1500, 1500, resamples=20)
+    assert 0.1 < low < high < 0.4

@@ -21,6 +21,7 @@ from tune_tl.data.layout import is_text
 from tune_tl.data.store import decode
 from tune_tl.durable import replacing
 from tune_tl.experiment import BadInput
+from tune_tl.results import templates
 
 PAGE = "report.html"
 SIDE = 112  # pixels of a thumbnail's longer side
@@ -98,27 +99,22 @@ def summary(name: str, findings: Findings) -> RenderableType:
 
 def write(folder: Path, name: str, findings: Findings) -> None:
     """Write the page into `folder`, which must exist. Raises BadInput if it cannot be written."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sizes = findings.sizes
-    text = environment.get_template("audit.html.j2").render(
-        name=name,
-        found=findings.found,
-        counts=[(title, count) for title, count, _ in _counts(findings)],
-        gone=len(left_out(findings)),
-        sizes=sizes,
-        splits=sorted({file.split or "" for file in findings.found.files}),
-        largest=max(sizes.values(), default=1),
-        uneven=_uneven(findings),
-        sections=list(_sections(findings)),
-        notes=(*findings.found.notes, *findings.notes),
+    text = (
+        templates.environment()
+        .get_template("audit.html.j2")
+        .render(
+            name=name,
+            found=findings.found,
+            counts=[(title, count) for title, count, _ in _counts(findings)],
+            gone=len(left_out(findings)),
+            sizes=sizes,
+            splits=sorted({file.split or "" for file in findings.found.files}),
+            largest=max(sizes.values(), default=1),
+            uneven=_uneven(findings),
+            sections=list(_sections(findings)),
+            notes=(*findings.found.notes, *findings.notes),
+        )
     )
     try:
         with replacing(folder / PAGE) as part:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tune_tl.durable import replacing
 from tune_tl.experiment import CONFIG_FIELDS, LATER, TrialResult
-from tune_tl.results import comparison
+from tune_tl.results import comparison, templates
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import cell
@@ -132,20 +132,13 @@ def page(board: Leaderboard) -> str:
 
     Every value is escaped; the SVG that matplotlib wrote, and escaped, goes in as it is.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     from tune_tl.results import gallery, plots, theme
 
     look, seen = board.look, plots.pictures(board)
     drawings = {p.name: (p, Markup(theme.svg(p))) for p in seen if p.name != "mistakes"}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment()
     environment.filters.update(amount=amount, costs=costs, duration=duration)
     return environment.get_template("leaderboard.html.j2").render(
         board=board,

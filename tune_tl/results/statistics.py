@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -38,7 +40,8 @@ def macro_f1_interval(
         return float(tail ** (1 / images)), 1.0
     if right == 0:
         return 0.0, float(1 - tail ** (1 / images))
-    draws = _resampled_macro_f1(counts, resamples, np.random.default_rng(seed))
+    rows, columns = counts.nonzero()  # a cell that is empty stays empty
+    draws = _resampled_macro_f1(classes, rows, [columns], counts[rows, columns], resamples, seed)[0]
     low, high = np.quantile(draws, [tail, 1 - tail])
     # Resamples that lose a rare class can pull both percentiles past the estimate: widen, never narrow.
     point = macro_f1(counts)
@@ -46,44 +49,37 @@ def macro_f1_interval(
 
 
 def macro_f1_lead(
-    labels: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    classes: int,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, classes: int, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """A confidence interval of how far `first`'s macro-F1 is above `second`'s: (low, high).
+    """A 95 % confidence interval of how far `first`'s macro-F1 is above `second`'s: (low, high).
 
     The paired bootstrap: both are scored on the same resampled images, whose luck they share. Intervals of
     the two scores by themselves overlap long after their difference is beyond doubt. Raises ValueError as
     `confusion` does.
     """
-    counts = confusion(np.asarray(labels) * classes + first, np.asarray(second), classes * classes)
-    cells, guesses = counts.nonzero()
-    truth, guess = np.divmod(cells, classes)
-    images, one = int(counts.sum()), np.eye(classes)
-    drawn = np.random.default_rng(seed).multinomial(images, counts[cells, guesses] / images, size=resamples)
-    scores = [
-        mean_f1(drawn @ (one[truth] * (truth == g)[:, None]), drawn @ one[truth], drawn @ one[g])
-        for g in (guess, guesses)
-    ]
-    tail = (1 - level) / 2
-    low, high = np.quantile(scores[0] - scores[1], [tail, 1 - tail])
+    for predictions in (first, second):
+        confusion(labels, predictions, classes)  # are they class indices?
+    cells, counts = np.unique(np.stack([labels, first, second]), axis=1, return_counts=True)
+    draws = _resampled_macro_f1(classes, cells[0], list(cells[1:]), counts, resamples, seed)
+    low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
     return float(low), float(high)
 
 
-def _resampled_macro_f1(counts: Counts, resamples: int, rng: np.random.Generator) -> Floats:
-    """Macro-F1 of `resamples` multinomial draws of `counts`; shape (resamples,)."""
-    classes, images = len(counts), int(counts.sum())
-    rows, columns = counts.nonzero()  # a cell that is empty stays empty
-    share = counts[rows, columns] / images
-    one = np.eye(classes)
-    on_diagonal = one[rows] * (rows == columns)[:, None]  # (cells, classes): what each cell adds to a class
-    batch = max(1, _BATCH // len(rows))
+def _resampled_macro_f1(
+    classes: int, truth: Counts, guesses: Sequence[Counts], counts: Counts, resamples: int, seed: int
+) -> Floats:
+    """Macro-F1 of each of G guesses in multinomial draws of N cells, of (G, resamples).
+
+    A cell is `counts` images of the class `truth`, (N,), that each of `guesses`, (G, N), takes for one class.
+    """
+    images, one, rng = int(counts.sum()), np.eye(classes), np.random.default_rng(seed)
+    batch = max(1, _BATCH // len(truth))
     found = []
     for start in range(0, resamples, batch):
-        drawn = rng.multinomial(images, share, size=min(batch, resamples - start)).astype(np.float64)
-        found.append(mean_f1(drawn @ on_diagonal, drawn @ one[rows], drawn @ one[columns]))
-    return np.concatenate(found)
+        size = min(batch, resamples - start)
+        drawn = rng.multinomial(images, counts / images, size=size).astype(np.float64)
+        true = drawn @ one[truth]
+        found.append(
+            [mean_f1(drawn @ (one[truth] * (truth == g)[:, None]), true, drawn @ one[g]) for g in guesses]
+        )
+    return np.concatenate(found, axis=1)

@@ -192,30 +192,17 @@ register(
 )
 
 # Trained from nothing on the images at hand: what transfer is compared with.
-_HALF: RGB = (0.5, 0.5, 0.5)  # to [-1, 1]
-register(
-    Backbone(
-        name="tank_cnn",
-        library="tune_tl",
-        model="tank_cnn",
-        stages=("stage1", "stage2", "stage3", "stage4"),
-        head="head",
-        url="",
-        size=40,
-        mean=_HALF,
-        std=_HALF,
+for _name, _size in (("tank_cnn", 40), ("small_resnet", 32)):
+    register(
+        Backbone(
+            name=_name,
+            library="tune_tl",
+            model=_name,
+            stages=("stage1", "stage2", "stage3", "stage4"),
+            head="head",
+            url="",
+            size=_size,
+            mean=(0.5, 0.5, 0.5),  # to [-1, 1]
+            std=(0.5, 0.5, 0.5),
+        )
     )
-)
-register(
-    Backbone(
-        name="small_resnet",
-        library="tune_tl",
-        model="small_resnet",
-        stages=("stage1", "stage2", "stage3", "stage4"),
-        head="head",
-        url="",
-        size=32,
-        mean=_HALF,
-        std=_HALF,
-    )
-)

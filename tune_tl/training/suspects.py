@@ -22,8 +22,6 @@ FOLDS = 5
 QUICK = ("efficientnet_lite0", "mobilenet_v2")  # preferred to all others
 STRENGTH = 0.5  # of the probe, the inverse of its regularisation for a feature: they are many, images few
 TIMES = 3.0  # as likely as its own must another class be: below, a weak probe doubts every seventh image
-CHUNK = {"cpu": 8}  # images through the network at once: early layers are large
-GPU_CHUNK = 128
 
 
 def network() -> Pretrained | None:
@@ -78,6 +76,7 @@ def features(
     import torch
 
     from tune_tl.training.arithmetic import autocast, precision
+    from tune_tl.training.inputs import CHUNK, GPU_CHUNK
     from tune_tl.training.model import frozen
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
