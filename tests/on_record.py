@@ -11,7 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.ledger import Ledger, lines
+from tune_tl.record.ledger import Ledger, lines
 from tune_tl.results.scores import score
 
 CLASSES = ("glass", "paper")

@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import audit, dataset, spaces
-from tune_tl.data import cleaned
+from tune_tl import audit
+from tune_tl.data import locating
+from tune_tl.data.audit import cleaned
+from tune_tl.data.audit.findings import inspect
 from tune_tl.data.folder import Dataset, find
-from tune_tl.data.inspect import inspect
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.spaces import reading
 from tune_tl.training import suspects
 
 HOSTILE = ("<script>alert(1).png", "two\nlines.png", "=1+1.png", "'quoted'.png", 'a,b;c".png')
@@ -53,11 +55,9 @@ def without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def searched(images: Path, *, clean: bool = False) -> Dataset:
-    from dataclasses import replace
-
-    space, folder = spaces.load(str(images))
-    return dataset.find_dataset(
-        replace(space, clean=clean), folder, Console(file=io.StringIO()), Path("runs")
+    space, folder = reading.load(str(images))
+    return locating.find_dataset(
+        space.dataset, folder, Console(file=io.StringIO()), space=space.name, clean=clean
     )
 
 

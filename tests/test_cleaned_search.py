@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import audit, spaces
-from tune_tl.data import cleaned
+from tune_tl import audit
+from tune_tl.data.audit import cleaned
+from tune_tl.data.audit.findings import inspect
 from tune_tl.data.folder import Dataset, find
-from tune_tl.data.inspect import inspect
-from tune_tl.dataset import PUBLISHED, find_dataset
-from tune_tl.experiment import BadInput, Experiment
-from tune_tl.preflight import Ready
-from tune_tl.results.runs import SEARCH_FILE
-from tune_tl.run_folder import begin
+from tune_tl.data.locating import PUBLISHED, find_dataset
+from tune_tl.driver.resuming import begin
+from tune_tl.errors import BadInput
+from tune_tl.experiment import Experiment
+from tune_tl.preflight.ready import Ready
+from tune_tl.results.loading import SEARCH_FILE
+from tune_tl.spaces import reading
 from tune_tl.tracking.description import Search
 from tune_tl.training import suspects
 
@@ -51,8 +52,10 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def searched(images: Path, *, clean: bool = False, name: str = "tank_elephant") -> Dataset:
-    space, _ = spaces.load(name)
-    return find_dataset(replace(space, clean=clean), images, Console(file=io.StringIO()), RUNS)
+    space, _ = reading.load(name)
+    return find_dataset(
+        space.dataset, images, Console(file=io.StringIO()), space=space.name, clean=clean, output=RUNS
+    )
 
 
 def audited(images: Path, made: Path = OWN, at: float | None = None) -> None:
@@ -95,8 +98,8 @@ def test_a_folder_that_was_audited_is_searched_by_its_list_under_any_name(
 def test_a_dataset_that_was_audited_by_its_name_is_searched_so_as_a_folder(images: Path) -> None:
     audited(images, NAMED)
     edit(NAMED, "tank/5.png", "no")
-    space, data = spaces.load(str(images))
-    found = find_dataset(space, data, Console(file=io.StringIO()), RUNS)
+    space, data = reading.load(str(images))
+    found = find_dataset(space.dataset, data, Console(file=io.StringIO()), space=space.name, output=RUNS)
     assert gone(found) == {"tank/5.png", "tank/copy.png"}
 
 
@@ -226,11 +229,11 @@ def test_images_of_a_given_test_set_do_not_go_without_a_word(images: Path) -> No
 def test_a_published_split_that_lost_images_is_called_so(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tune_tl import dataset
+    from tune_tl.data import locating
 
     names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
     lists = {name: ("train", "train", "val", "test")[n % 4] for n, name in enumerate(names)}
-    monkeypatch.setattr(dataset, "published_split", lambda *_: lists)
+    monkeypatch.setattr(locating, "published_split", lambda *_: lists)
     assert PUBLISHED in searched(images).notes
     cleaned.save(NAMED.parent, inspect(find(images, lists)))  # type: ignore[arg-type]
     edit(NAMED, "tank/1.png", "no")
@@ -259,7 +262,7 @@ def test_the_record_of_a_search_and_mlflow_say_what_was_left_out(images: Path) -
 def recorded(images: Path, name: str = "x", *, clean: bool = False) -> dict[str, Any]:
     experiment = Experiment(name, trials=2, budget_s=None, strategy="tpe", seed=1, output=RUNS)
     experiment.folder.mkdir(parents=True, exist_ok=True)
-    begin(experiment, Ready(spaces.load("default")[0], searched(images, clean=clean), {}, {}))
+    begin(experiment, Ready(reading.load("default")[0], searched(images, clean=clean), {}, {}))
     facts: dict[str, Any] = json.loads((experiment.folder / SEARCH_FILE).read_text())
     return facts
 

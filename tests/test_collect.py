@@ -23,11 +23,11 @@ from requests.adapters import HTTPAdapter
 from website import Page, Website, html, picture, shown
 
 from tune_tl import collect
-from tune_tl.data import web
-from tune_tl.data.collecting import COLUMNS, PROVENANCE, Kept, Wanted
-from tune_tl.data.collecting import collect as collect_images
 from tune_tl.data.folder import scan
-from tune_tl.data.web import Refused, Web
+from tune_tl.data.web import visitor
+from tune_tl.data.web.collecting import COLUMNS, PROVENANCE, Kept, Wanted
+from tune_tl.data.web.collecting import collect as collect_images
+from tune_tl.data.web.visitor import Refused, Web
 
 ROOT = Path(__file__).parents[1]
 HERE = ("127.0.0.1",)
@@ -76,9 +76,9 @@ def bomb(side: int) -> bytes:
 def test_only_whole_images_are_kept_and_what_was_left_out_is_told(
     site: Website, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "SILENCE_S", 1.5)
-    monkeypatch.setattr(web, "LONGEST_S", 1.5)
-    monkeypatch.setattr(web, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(visitor, "SILENCE_S", 1.5)
+    monkeypatch.setattr(visitor, "LONGEST_S", 1.5)
+    monkeypatch.setattr(visitor, "MAX_BYTES", 50_000)
     good, lower, moved, sly = (picture(seed) for seed in range(4))
     png = picture(4, "PNG")
     site.pages = {
@@ -312,7 +312,7 @@ def test_a_list_of_strangers_opens_nothing_to_their_redirects(site: Website) -> 
     ],
 )
 def test_an_address_within_an_address_counts(address: str, local: bool) -> None:
-    assert web.is_local(address) is local
+    assert visitor.is_local(address) is local
 
 
 def test_no_more_than_asked_for_and_what_is_there_counts(site: Website, output: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tune_tl.display import BEST_EVERY_S, LINE_EVERY_S, Display
+from tune_tl.driver.display import BEST_EVERY_S, LINE_EVERY_S, Display
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
-from tune_tl.ledger import Past
+from tune_tl.record.ledger import Past
 
 ONE = TrialConfig("mobilenet_v2", unfreeze=3, epochs=8)
 TWO = TrialConfig("resnet18", epochs=8)

@@ -23,13 +23,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tune_tl import ledger, options, spaces
 from tune_tl.data import store
-from tune_tl.data.archive import unpack_zip
-from tune_tl.data.download import Unavailable
-from tune_tl.experiment import CONFIG_FIELDS, BadInput
-from tune_tl.results import report, runs
-from tune_tl.spaces import SETTINGS
+from tune_tl.data.sources.archive import unpack_zip
+from tune_tl.data.sources.download import Unavailable
+from tune_tl.driver import options
+from tune_tl.errors import BadInput
+from tune_tl.experiment import CONFIG_FIELDS
+from tune_tl.record import ledger
+from tune_tl.report import page
+from tune_tl.report.text import text
+from tune_tl.results import loading
+from tune_tl.spaces import reading
+from tune_tl.spaces.reading import SETTINGS
 
 AT_ONCE = 2.0  # seconds
 
@@ -115,10 +120,10 @@ def test_any_text_is_a_space_or_refused(tmp_path_factory: Any, data: st.DataObje
     content = data.draw(DOCUMENTS).encode("utf-8", "surrogatepass")
     path.write_bytes(content)
     with understood_or(BadInput):
-        spaces.load(str(path))
+        reading.load(str(path))
 
 
-SHIPPED = [path.read_bytes() for path in spaces.available().values()]
+SHIPPED = [path.read_bytes() for path in reading.available().values()]
 
 
 @often
@@ -129,7 +134,7 @@ def test_a_space_that_was_changed_somewhere_is_a_space_or_refused(
     path = tmp_path_factory.getbasetemp() / "changed.yaml"
     path.write_bytes(changed(data.draw(st.sampled_from(SHIPPED)), data.draw))
     with understood_or(BadInput):
-        spaces.load(str(path))
+        reading.load(str(path))
 
 
 # A search's folder
@@ -166,7 +171,7 @@ def test_a_line_that_was_changed_is_never_taken_for_another(sound: Path, data: s
     content = (sound / name).read_bytes()
     (folder / name).write_bytes(changed(content, data.draw))
     with understood_or(BadInput):
-        assert set(runs.load(folder).timeline) <= set(runs.load(sound).timeline)
+        assert set(loading.load(folder).timeline) <= set(loading.load(sound).timeline)
         for result in read(folder)[0]:
             (twin,) = [known for known in ledger.read(sound) if known.trial == result.trial]
             assert result.epochs == twin.epochs[: len(result.epochs)]
@@ -210,9 +215,9 @@ def show(folder: Path) -> None:
     """What `python -m tune_tl.leaderboard` shows of a search, but for the pictures."""
     from rich.console import Console
 
-    board = runs.load(folder)
-    Console(file=io.StringIO()).print(report.text(board))
-    json.dumps(report.to_dict(board))
+    board = loading.load(folder)
+    Console(file=io.StringIO()).print(text(board))
+    json.dumps(page.to_dict(board))
 
 
 def replaced(values: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.ledger import Ledger
+from tune_tl.record.ledger import Ledger
 from tune_tl.results.scores import score
 
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_tl import ledger
-from tune_tl.experiment import BadInput, EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.ledger import ENDS_FILE, EPOCHS_FILE, Ledger
+from tune_tl.errors import BadInput
+from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.record import ledger
+from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE, Ledger
 
 
 def metrics(epoch: int, val_f1: float = 0.5) -> EpochMetrics:

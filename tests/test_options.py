@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_tl import options, spaces
-from tune_tl.experiment import BadInput
-from tune_tl.options import DEFAULT_BUDGET_S, Options
+from tune_tl.driver import options
+from tune_tl.driver.options import DEFAULT_BUDGET_S, Options
+from tune_tl.errors import BadInput
+from tune_tl.spaces import reading
 from tune_tl.tuning.strategies import STRATEGIES
 
 
@@ -34,7 +35,7 @@ def space(folder: Path, **settings: object) -> Path:
 
 
 def test_what_is_not_asked_for_the_space_says() -> None:
-    given, of_space = parse("garbage"), spaces.load("garbage")[0]
+    given, of_space = parse("garbage"), reading.load("garbage")[0]
     assert given.experiment("x").strategy == of_space.strategy
     assert (given.trials, given.budget_s) == (of_space.trials, of_space.budget_s)
     assert given.space.epochs == of_space.epochs
@@ -164,7 +165,7 @@ def test_the_resume_command_asks_for_the_same_search(
     folder.mkdir(exist_ok=True)
     seed = {"seeded": {"seed": 5}, "many seeds": {"seed": [1, 2]}}.get(kind, {})
     argument = {"folder": folder}.get(kind) or (
-        kind if kind in spaces.available() else space(folder, trials=3, **seed)
+        kind if kind in reading.available() else space(folder, trials=3, **seed)
     )
     given = parse(argument, *flags)
     words = shlex.split(given.resume_command(name))

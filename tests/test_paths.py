@@ -20,8 +20,10 @@ from PIL import Image
 from place import ONE_AT_A_TIME, Done, Place, finish, place_in
 from rich.console import Console
 
-from tune_tl import leaderboard, preflight, spaces
-from tune_tl.run_folder import name_for
+from tune_tl import leaderboard
+from tune_tl.data.locating import find_dataset
+from tune_tl.record.folder import name_for
+from tune_tl.spaces import reading
 
 CLASSES = (
     "<script>alert(1)<", "a'b\"c", "-rf", "con", " ", "$x^", "=cmd|x", "[red]", "\N{ELEPHANT}", "Cat", "cat",
@@ -223,8 +225,8 @@ def test_a_name_goes_before_a_folder_of_that_name_and_says_so(
     note = "not the folder 'garbage' that lies here: its name is ./garbage"
 
     def found(argument: str) -> tuple[Path, bool]:
-        space, data = spaces.load(argument)
-        dataset = preflight.find_dataset(space, data, console)
+        space, data = reading.load(argument)
+        dataset = find_dataset(space.dataset, data, console, space=space.name)
         return dataset.root, note in dataset.notes
 
     monkeypatch.chdir(tmp_path)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl import preflight, spaces
-from tune_tl.experiment import BadInput, TrialConfig
+from tune_tl.errors import BadInput
+from tune_tl.experiment import TrialConfig
+from tune_tl.preflight import ready as preflight
+from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained
 
@@ -24,7 +26,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def weights_for(folder: Path, text: str) -> tuple[dict[str, Pretrained], dict[str, str]]:
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
-    return preflight.find_weights(spaces.load(str(path))[0])
+    return preflight.find_weights(reading.load(str(path))[0])
 
 
 def test_what_starts_from_nothing_needs_no_weights(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_a_search_that_could_transfer_nothing_does_not_start(tmp_path: Path) -> 
 def test_only_what_can_be_averaged_is_cut_short(tmp_path: Path, name: str, drop: str, said: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"backbone: {name}\ndrop_stages: {drop}\n", encoding="utf-8")
-    space, _ = spaces.load(str(path))
+    space, _ = reading.load(str(path))
     ready = [Pretrained(preflight._describe(name), Path(), "cache")]
     if not said:
         preflight._require_stages(space, ready)
@@ -65,7 +67,7 @@ def test_only_what_can_be_averaged_is_cut_short(tmp_path: Path, name: str, drop:
 
 
 def test_images_are_not_decoded_at_sizes_that_no_trial_asks_for() -> None:
-    space = spaces.load("cifar10")[0]
+    space = reading.load("cifar10")[0]
     assert space.sizes(BACKBONES["resnet18"]) == {96, 128}
     assert space.sizes(BACKBONES["small_resnet"]) == {32}
 

@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 from disks import with_disk
 
-from tune_tl import ledger, run_folder, spaces
 from tune_tl.data.folder import scan
-from tune_tl.data.manifest import MANIFEST_FILE
-from tune_tl.experiment import BadInput, EpochMetrics, Experiment, State, TrialConfig, TrialResult
-from tune_tl.ledger import ENDS_FILE, EPOCHS_FILE, Ledger, Past
-from tune_tl.preflight import Ready
-from tune_tl.results.runs import RESULT_FILE, SEARCH_FILE
-from tune_tl.run_folder import begin
+from tune_tl.driver.resuming import begin
+from tune_tl.errors import BadInput
+from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
+from tune_tl.preflight.ready import Ready
+from tune_tl.record import ledger
+from tune_tl.record.facts import versions
+from tune_tl.record.images import MANIFEST_FILE
+from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE, Ledger, Past
+from tune_tl.results.loading import RESULT_FILE, SEARCH_FILE
+from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints
 from tune_tl.training.weights import Pretrained
@@ -56,7 +59,7 @@ def experiment(tmp_path: Path) -> Experiment:
 @pytest.fixture
 def ready(tmp_path: Path) -> Ready:
     dataset = scan(pictures(tmp_path / "pictures"), name="pets")
-    return Ready(spaces.load("default")[0], dataset, {}, {})
+    return Ready(reading.load("default")[0], dataset, {}, {})
 
 
 @pytest.fixture
@@ -228,7 +231,7 @@ def rewritten(folder: Path, **facts: object) -> None:
 
 
 def test_other_versions_are_told_and_no_obstacle(experiment: Experiment, ready: Ready, folder: Path) -> None:
-    now = run_folder.versions()
+    now = versions()
     then = now | {"torch": "2.1.0", "gone": "1.0"}
     del then["ray"]
     rewritten(folder, versions=then)
@@ -296,7 +299,7 @@ ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
 from tune_tl.experiment import Experiment
-from tune_tl.preflight import room_note
+from tune_tl.preflight.ready import room_note
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints
 from tune_tl.training.weights import Pretrained

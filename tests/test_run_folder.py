@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl import run_folder, spaces
 from tune_tl.data.folder import scan
-from tune_tl.experiment import BadInput, EpochMetrics, Experiment, State, TrialConfig, TrialResult
-from tune_tl.preflight import Ready
+from tune_tl.driver.observers import KeptWeights
+from tune_tl.driver.resuming import begin
+from tune_tl.errors import BadInput
+from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
+from tune_tl.preflight.ready import Ready
+from tune_tl.record.facts import versions
+from tune_tl.record.folder import claimed, name_for
+from tune_tl.results.loading import SEARCH_FILE
 from tune_tl.results.ranking import finalists
-from tune_tl.results.runs import SEARCH_FILE
-from tune_tl.run_folder import KeptWeights, begin, claimed, name_for
+from tune_tl.spaces import reading
 from tune_tl.training.checkpoint import Checkpoints
 
 
@@ -147,7 +151,7 @@ def test_a_misspelt_name_to_resume_is_answered_with_the_right_one(output: Path) 
 HOLD = """
 import sys
 from pathlib import Path
-from tune_tl.run_folder import claimed
+from tune_tl.record.folder import claimed
 
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
@@ -206,8 +210,10 @@ START = """
 import sys
 from pathlib import Path
 from test_run_folder import pictures, ready
-from tune_tl.experiment import BadInput, Experiment
-from tune_tl.run_folder import begin, claimed, name_for
+from tune_tl.errors import BadInput
+from tune_tl.experiment import Experiment
+from tune_tl.driver.resuming import begin
+from tune_tl.record.folder import claimed, name_for
 
 output, held = Path(sys.argv[1]), sys.argv[2] == "held"
 prepared = ready(output.parent / "pictures")
@@ -272,7 +278,7 @@ def pictures(root: Path, tag: str = "") -> Path:
 
 
 def ready(root: Path) -> Ready:
-    return Ready(spaces.load("default")[0], scan(root, name="pets"), {}, {"vgg16": "no network"})
+    return Ready(reading.load("default")[0], scan(root, name="pets"), {}, {"vgg16": "no network"})
 
 
 def experiment(output: Path) -> Experiment:
@@ -365,4 +371,4 @@ def test_a_trial_that_never_wrote_weights_can_end(tmp_path: Path) -> None:
 
 
 def test_versions_are_those_of_this_machine() -> None:
-    assert run_folder.versions()["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert versions()["python"] == ".".join(map(str, sys.version_info[:3]))

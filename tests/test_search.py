@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from place import ONE_AT_A_TIME, SECONDS, TWO_AT_A_TIME, Done, Place, finish, place_in, wait_until
 
-from tune_tl import ledger
 from tune_tl.experiment import State
+from tune_tl.record import ledger
 from tune_tl.results.ranking import finalists
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import find

@@ -13,15 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_tl import spaces
-from tune_tl.experiment import CONFIG_FIELDS, BadInput, Transfer, TrialConfig
-from tune_tl.space import OF_TRANSFER, Space
-from tune_tl.spaces import SETTINGS
+from tune_tl.errors import BadInput
+from tune_tl.experiment import CONFIG_FIELDS, Transfer, TrialConfig
+from tune_tl.spaces import reading
+from tune_tl.spaces.reading import SETTINGS
+from tune_tl.spaces.space import OF_TRANSFER, Space
 from tune_tl.training.augment import POLICIES
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.tuning.strategies import STRATEGIES
 
-SHIPPED = sorted(spaces.available())
+SHIPPED = sorted(reading.available())
 UNUSED_WIDTH = TrialConfig("").head_width
 STAGES = {name: len(backbone.stages) for name, backbone in BACKBONES.items()}
 WIDE = """
@@ -54,7 +55,7 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 
 def load(folder: Path, text: str | bytes) -> Space:
-    space, data = spaces.load(str(written(folder, text)))
+    space, data = reading.load(str(written(folder, text)))
     assert data is None
     return space
 
@@ -63,7 +64,7 @@ def refused(folder: Path, text: str | bytes) -> str:
     """The one line that is said of a wrong space; it always names the file."""
     path = written(folder, text)
     with pytest.raises(BadInput) as error:
-        spaces.load(str(path))
+        reading.load(str(path))
     message = str(error.value)
     assert str(path) in message
     assert "\n" not in message
@@ -73,12 +74,12 @@ def refused(folder: Path, text: str | bytes) -> str:
 
 @pytest.fixture(params=SHIPPED)
 def shipped(request: pytest.FixtureRequest) -> Space:
-    return spaces.load(request.param)[0]
+    return reading.load(request.param)[0]
 
 
 def test_a_shipped_space_opens_with_the_command_that_runs_it(shipped: Space) -> None:
     command = shipped.path.read_text(encoding="utf-8").splitlines()[0]
-    argument = "path/to/folder" if shipped.name == spaces.DEFAULT else shipped.name
+    argument = "path/to/folder" if shipped.name == reading.DEFAULT else shipped.name
     assert command == f"# python -m tune_tl.search {argument}"
 
 
@@ -176,7 +177,7 @@ def test_a_cut_as_deep_as_the_network_is_full_fine_tuning(tmp_path: Path, depth:
 @pytest.mark.parametrize("name", [*SHIPPED, "wide", "range of depths", "held"])
 def test_a_point_leads_back_to_the_config_it_was_made_from(tmp_path: Path, name: str) -> None:
     if name in SHIPPED:
-        space, _ = spaces.load(name)
+        space, _ = reading.load(name)
     elif name == "range of depths":
         space = load(tmp_path, WIDE.replace("[0, 1, 5, all]", "{low: 0, high: 8}"))
     else:
@@ -212,7 +213,7 @@ def test_a_space_of_its_own_trial_seeds_keeps_them(tmp_path: Path) -> None:
 
 
 def test_backbones_that_leave_the_space_take_their_points_along() -> None:
-    space, _ = spaces.load("default")
+    space, _ = reading.load("default")
     kept = space.with_backbones(["mobilenet_v2"])
     assert kept.backbones == ("mobilenet_v2",)
     assert kept.first
@@ -227,9 +228,9 @@ def test_a_data_path_in_a_space_counts_from_the_file(tmp_path: Path) -> None:
 def test_a_plain_folder_gets_the_default_space(tmp_path: Path) -> None:
     folder = tmp_path / "my pictures"
     folder.mkdir()
-    space, data = spaces.load(str(folder))
+    space, data = reading.load(str(folder))
     assert (space.name, data) == ("my pictures", folder)
-    assert space.domains == spaces.load("default")[0].domains
+    assert space.domains == reading.load("default")[0].domains
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_plain_folder_gets_the_default_space(tmp_path: Path) -> None:
 )
 def test_an_argument_that_names_no_space_is_refused(argument: str, said: str) -> None:
     with pytest.raises(BadInput) as error:
-        spaces.load(argument)
+        reading.load(argument)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -411,7 +412,7 @@ def test_whatever_values_a_space_holds_it_loads_or_is_refused(
     path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
     path.write_text(yaml.safe_dump({"backbone": "resnet18", **values}, allow_unicode=True), encoding="utf-8")
     try:
-        space, _ = spaces.load(str(path))
+        space, _ = reading.load(str(path))
     except BadInput as error:
         assert str(path) in str(error)
     else:
@@ -428,7 +429,7 @@ def test_whatever_bytes_a_file_holds_it_is_a_space_or_refused(
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"
     path.write_bytes(content)
     with pytest.raises(BadInput) as error:
-        spaces.load(str(path))
+        reading.load(str(path))
     assert str(path) in str(error.value)
 
 
@@ -440,7 +441,7 @@ def test_whatever_bytes_a_file_holds_it_is_a_space_or_refused(
     ],
 )  # fmt: skip
 def test_durations_are_read(text: str | int | float, wanted: float) -> None:
-    assert spaces.seconds(text) == wanted
+    assert reading.seconds(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -450,6 +451,6 @@ def test_durations_are_read(text: str | int | float, wanted: float) -> None:
 )  # fmt: skip
 def test_what_is_no_duration_is_refused_by_name(text: str | float) -> None:
     with pytest.raises(BadInput) as error:
-        spaces.seconds(text)
+        reading.seconds(text)
     assert repr(str(text)) in str(error.value)
     assert "10m" in str(error.value)

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from on_record import breaches, config, epoch, result, write_search
 
 from tune_tl.experiment import State
-from tune_tl.run_folder import claimed
+from tune_tl.record.folder import claimed
 from tune_tl.sync import main
 
 ENDED = [result(0), result(1, State.STOPPED), result(2, State.FAILED), result(3)]

@@ -166,14 +166,15 @@ def test_an_image_that_is_a_program_is_not_run(tmp_path: Path) -> None:
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from tune_tl import preflight, spaces
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.preflight import ready
+from tune_tl.spaces import reading
 
-space, _ = spaces.load(sys.argv[1])
+space, _ = reading.load(sys.argv[1])
 if not os.geteuid():  # whom nothing is forbidden
     os.setuid(65534)
 try:
-    preflight.find_weights(space)
+    ready.find_weights(space)
 except BadInput as error:
     print(error)
 """

@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_package_and_its_spaces_and_nothing_else(installed: 
 
 
 def test_named_spaces_are_found_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    code = "import tune_tl, tune_tl.spaces as s; print(tune_tl.__file__, s.load('garbage')[0].path)"
+    code = "import tune_tl, tune_tl.spaces.reading as s; print(tune_tl.__file__, s.load('garbage')[0].path)"
     environment = os.environ | {"PYTHONPATH": str(installed)}
     run = [sys.executable, "-c", code]
     shown = subprocess.run(run, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)

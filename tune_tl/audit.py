@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.experiment import BadInput
-from tune_tl.usage import Parser
+from tune_tl.errors import BadInput
+from tune_tl.terminal.door import Parser
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tune_tl.data.inspect import Findings
+    from tune_tl.data.audit.findings import Findings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,10 +47,10 @@ def _parser() -> argparse.ArgumentParser:
 def _audit(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from tune_tl.data import cleaned  # numpy: not for --help
-    from tune_tl.data.catalog import CATALOG
-    from tune_tl.dataset import locate, look_at
-    from tune_tl.results import audit_page
+    from tune_tl.data.audit import cleaned  # numpy: not for --help
+    from tune_tl.data.locating import locate, look_at
+    from tune_tl.data.sources.catalog import CATALOG
+    from tune_tl.report import audit_page
 
     console = Console(highlight=False, stderr=options.json)
     by_name = options.dataset in CATALOG or options.data is not None
@@ -90,7 +90,7 @@ def _folder(text: str) -> Path | None:
 
 def _doubted(findings: Findings, console: Console) -> Findings:
     """The same findings with the images whose label is doubted, or a note why there are none."""
-    from tune_tl.dataset import progress
+    from tune_tl.terminal.progress import progress
     from tune_tl.training import suspects
 
     pretrained = suspects.network()

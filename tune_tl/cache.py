@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tune_tl.data import contents
-from tune_tl.data.catalog import cache_dir
-from tune_tl.data.contents import Entry
-from tune_tl.experiment import BadInput, near
-from tune_tl.usage import Parser
+from tune_tl.errors import BadInput, near
+from tune_tl.storage import contents
+from tune_tl.storage.contents import Entry
+from tune_tl.storage.files import cache_dir
+from tune_tl.terminal.door import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.data.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
 from tune_tl.data.layout import is_text
-from tune_tl.data.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
-from tune_tl.experiment import BadInput
-from tune_tl.usage import Parser, exit_code
+from tune_tl.data.web.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
+from tune_tl.data.web.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
+from tune_tl.errors import BadInput
+from tune_tl.terminal.door import Parser, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def _collect(options: argparse.Namespace) -> int:
     _require_icrawler()
     from rich.console import Console
 
-    from tune_tl.data.web import Web
+    from tune_tl.data.web.visitor import Web
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     empty = False
@@ -131,7 +131,7 @@ def _require_folder_name(name: str, text: str) -> None:
 
 def _hosts(source: str) -> set[str]:
     """The hosts that the user's own words lead to. Raises BadInput if they lead nowhere."""
-    from tune_tl.data.download import host_of
+    from tune_tl.data.sources.download import host_of
 
     hosts = set()
     for url in [source] if is_web(source) else listed(Path(source)):

@@ -5,11 +5,10 @@ argv -> Experiment -> TrialConfig -> EpochMetrics -> TrialResult. Nothing downst
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -22,19 +21,6 @@ BEST = "best_val_f1"  # the best val_f1 so far that counts: what ranks a trial, 
 
 Unfreeze = int | Literal["all"]
 Clock = Callable[[], float]  # seconds since the search's start
-
-
-class BadInput(Exception):
-    """What the user gave cannot be used. The message is one line naming the value and the way out.
-
-    Every door turns it into exit code 2 without a traceback.
-    """
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` if something known is spelt nearly so, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=2)
-    return f", did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
 class Transfer(StrEnum):

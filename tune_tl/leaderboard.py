@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.experiment import BadInput
-from tune_tl.usage import Parser
+from tune_tl.errors import BadInput
+from tune_tl.terminal.door import Parser
 
 if TYPE_CHECKING:
     from tune_tl.results.ranking import Leaderboard
@@ -41,12 +41,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from tune_tl.results import runs  # numpy: not for --help
+    from tune_tl.record.folder import find, names
+    from tune_tl.results.loading import load  # numpy: not for --help
 
-    board = runs.load(runs.find(options.output, options.name))
+    board = load(find(options.output, options.name))
     others: list[Leaderboard] = []
     if options.by == "search":
-        others = [runs.load(options.output / name) for name in runs.names(options.output)]
+        others = [load(options.output / name) for name in names(options.output)]
     if options.html:
         _write_page(options.html, board)
     if options.json:
@@ -57,18 +58,19 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _write_page(path: Path, board: Leaderboard) -> None:
-    from tune_tl.results import report
+    from tune_tl.report import page
 
     if not path.parent.is_dir() or path.is_dir():
         raise BadInput(f"--html {path}: give a file in a folder that exists")
-    path.write_text(report.page(board), encoding="utf-8")
+    path.write_text(page.page(board), encoding="utf-8")
     print(f"wrote {path}", file=sys.stderr)
 
 
 def _print_json(board: Leaderboard, by: str, others: Sequence[Leaderboard]) -> None:
-    from tune_tl.results import comparison, report
+    from tune_tl.report import page
+    from tune_tl.results import comparison
 
-    values = report.to_dict(board, comparison.By(by))
+    values = page.to_dict(board, comparison.By(by))
     if others:
         values["comparison"] = [group.to_dict() for group in comparison.compare_searches(others)]
     print(json.dumps(values, indent=2, allow_nan=False))
@@ -77,7 +79,7 @@ def _print_json(board: Leaderboard, by: str, others: Sequence[Leaderboard]) -> N
 def _print_tables(board: Leaderboard, by: str, others: Sequence[Leaderboard]) -> None:
     from rich.console import Console
 
-    from tune_tl.results import text
+    from tune_tl.report import text
 
     console = Console(highlight=False)
     console.print(text.searches(others) if others else text.text(board, by))

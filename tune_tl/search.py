@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from tune_tl import options
-from tune_tl.options import Options
-from tune_tl.usage import exit_code
+from tune_tl.driver import options
+from tune_tl.driver.options import Options
+from tune_tl.terminal.door import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,16 +24,19 @@ def search(given: Options, start: float) -> int:
     """The whole program: preflight, trials, one look at the test split, the leaderboard."""
     from rich.console import Console
 
-    from tune_tl import ledger, preflight, run_folder
-    from tune_tl.display import Display, going_on
+    from tune_tl.driver.display import Display, going_on
+    from tune_tl.driver.resuming import begin
+    from tune_tl.preflight.ready import check
+    from tune_tl.record import ledger
+    from tune_tl.record.folder import claimed, name_for
     from tune_tl.tuning.cluster import Cluster
 
     console = Console(highlight=False)
 
-    name = partial(run_folder.name_for, given.output, given.name, given.space.name, resume=given.resume)
+    name = partial(name_for, given.output, given.name, given.space.name, resume=given.resume)
     name()  # what is wrong with it is known at once, but what is free only when all is ready
     with Cluster(given.address) as cluster, contextlib.ExitStack() as held:
-        ready = preflight.check(
+        ready = check(
             given.space,
             given.data,
             drop_bad=given.yes,
@@ -42,9 +45,9 @@ def search(given: Options, start: float) -> int:
             promising=cluster.start,
         )
         experiment = given.experiment(name())
-        held.enter_context(run_folder.claimed(experiment.folder, fresh=not given.resume))
+        held.enter_context(claimed(experiment.folder, fresh=not given.resume))
         cluster.end_left(experiment.folder)
-        past = run_folder.begin(experiment, ready, time.monotonic() - start)
+        past = begin(experiment, ready, time.monotonic() - start)
         before = ledger.elapsed(experiment.folder)
 
         def clock() -> float:
@@ -52,7 +55,7 @@ def search(given: Options, start: float) -> int:
 
         # Time that preflight takes (downloads, decoding) is not taken from the trials.
         ends = None if experiment.budget_s is None else past.prepared_s + experiment.budget_s
-        from tune_tl.record import Record
+        from tune_tl.driver.observers import Record
         from tune_tl.tuning.tuner import tune_trials  # with Ray, Optuna and what they import
 
         record = held.enter_context(Record(experiment, ready, past, clock, console))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_tl.experiment import BadInput
-from tune_tl.usage import Parser
+from tune_tl.errors import BadInput
+from tune_tl.terminal.door import Parser
 
 if TYPE_CHECKING:
     from tune_tl.tracking.catch_up import Story
@@ -45,14 +45,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from tune_tl import run_folder
-    from tune_tl.results import runs  # numpy: not for --help
+    from tune_tl.record.facts import SEARCH_FILE
+    from tune_tl.record.folder import claimed, find
     from tune_tl.tracking.catch_up import Incomplete, catch_up
     from tune_tl.tracking.store import same_store, shown
 
-    folder = runs.find(options.output, options.name)
-    with run_folder.claimed(folder):
-        facts = _facts(folder / runs.SEARCH_FILE)
+    folder = find(options.output, options.name)
+    with claimed(folder):
+        facts = _facts(folder / SEARCH_FILE)
         uri = same_store(facts.get("tracking_uri"), options.tracking_uri)
         story = _told(folder, facts)
         try:
@@ -66,9 +66,9 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _told(folder: Path, facts: dict[str, Any]) -> Story:
-    from tune_tl import ledger
-    from tune_tl.record import report_files
-    from tune_tl.results.runs import RESULT_FILE
+    from tune_tl.driver.observers import report_files
+    from tune_tl.record import ledger
+    from tune_tl.record.facts import RESULT_FILE
     from tune_tl.tracking.catch_up import Story
     from tune_tl.tracking.description import Findings, Search
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tune_tl.data.archive import unpack_zip
-from tune_tl.data.download import BadArchive, NoSpace
+from tune_tl.data.sources.archive import unpack_zip
+from tune_tl.data.sources.download import BadArchive, NoSpace
 
 Member = tuple[str | zipfile.ZipInfo, bytes]
 
@@ -120,7 +120,7 @@ def test_a_name_that_zipfile_itself_would_not_write_is_refused(
 def test_more_members_than_anyone_has_images_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_tl.data.archive.MAX_MEMBERS", 100)
+    monkeypatch.setattr("tune_tl.data.sources.archive.MAX_MEMBERS", 100)
     archive = made(tmp_path / "a.zip", *((f"{n}.jpg", b"") for n in range(101)))
     with pytest.raises(BadArchive, match="holds 101 members, more than 100"):
         unpack_zip(archive, tmp_path / "out")

@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from tune_tl.data import download
-from tune_tl.data.catalog import (
+from tune_tl.data.folder import SPLITS, scan
+from tune_tl.data.sources import download
+from tune_tl.data.sources.catalog import (
     CATALOG,
     Archive,
     Entry,
     Resolved,
     SplitList,
-    cache_dir,
     content_fingerprint,
     published_split,
     resolve,
     sample_banner,
 )
-from tune_tl.data.folder import SPLITS, scan
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.storage.files import cache_dir
 
 GARBAGE = CATALOG["garbage"]
 REAL = Path(__file__).parents[3] / "shared" / "datasets" / "garbage"

@@ -14,12 +14,13 @@ import pytest
 from file_server import FileServer
 from PIL import Image
 
-from tune_tl.data import download
-from tune_tl.data.catalog import CATALOG, Entry, cache_dir, resolve
-from tune_tl.data.cifar import MEMBERS, unpack_cifar
-from tune_tl.data.download import BadArchive, NoSpace
 from tune_tl.data.folder import scan
-from tune_tl.experiment import BadInput
+from tune_tl.data.sources import download
+from tune_tl.data.sources.catalog import CATALOG, Entry, resolve
+from tune_tl.data.sources.cifar import MEMBERS, unpack_cifar
+from tune_tl.data.sources.download import BadArchive, NoSpace
+from tune_tl.errors import BadInput
+from tune_tl.storage.files import cache_dir
 
 CIFAR = CATALOG["cifar10"]
 PER_BATCH = 30  # three of each class

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from tune_tl.data import download
-from tune_tl.data.download import NoSpace, Unreachable, WrongContent, fetch
+from tune_tl.data.sources import download
+from tune_tl.data.sources.download import NoSpace, Unreachable, WrongContent, fetch
 
 CONTENT = bytes(range(256)) * 2000
 HALF = 15 * download.CHUNK
@@ -201,8 +201,9 @@ def test_only_web_addresses_are_downloaded(url: str, tmp_path: Path) -> None:
 
 def test_a_long_download_shows_a_bar_on_a_terminal(server: FileServer, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tune_tl.data import announce, download\n"
-        "announce.BAR_AFTER_S = 0; download.fetch(sys.argv[1], Path(sys.argv[2]))"
+        "import sys; from pathlib import Path\n"
+        "from tune_tl.data.sources import download; from tune_tl.terminal import progress\n"
+        "progress.BAR_AFTER_S = 0; download.fetch(sys.argv[1], Path(sys.argv[2]))"
     )
     reading, terminal = pty.openpty()
     subprocess.run(
@@ -221,8 +222,7 @@ def test_a_long_download_shows_a_bar_on_a_terminal(server: FileServer, tmp_path:
 
 
 def test_importing_it_is_cheap() -> None:
-    program = (
-        "import sys, tune_tl.data.catalog; print({'torch', 'requests', 'rich', 'numpy'} & set(sys.modules))"
-    )
+    slow = "{'torch', 'requests', 'rich', 'numpy'}"
+    program = f"import sys, tune_tl.data.sources.catalog; print({slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tune_tl.data import folder
-from tune_tl.data.catalog import published_split, resolve
 from tune_tl.data.folder import IMAGE_SUFFIXES, SPLITS, Dataset, scan
-from tune_tl.experiment import BadInput
+from tune_tl.data.sources.catalog import published_split, resolve
+from tune_tl.errors import BadInput
 
 REAL = Path(__file__).parents[3] / "shared" / "datasets"
 
@@ -345,7 +345,7 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from tune_tl.data.folder import scan
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 if not os.geteuid():  # whom nothing is forbidden
     os.setuid(65534)

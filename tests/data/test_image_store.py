@@ -24,10 +24,10 @@ import pytest
 from PIL import Image
 
 from tune_tl.data import store
-from tune_tl.data.catalog import cache_dir
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.store import decode, ensure, open_images
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.storage.files import cache_dir
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -431,7 +431,7 @@ import sys
 from pathlib import Path
 from tune_tl.data import store
 from tune_tl.data.folder import scan
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 store.MARGIN = -(1 << 40)  # the disk fills up after it was looked at
 try:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tune_tl.data import facts, inspect
+from tune_tl.data.audit import facts, findings
+from tune_tl.data.audit.findings import Findings, left_out
 from tune_tl.data.folder import find
-from tune_tl.data.inspect import Findings, left_out
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -44,7 +44,7 @@ def look(root: Path, images: dict[str, Image.Image | bytes]) -> Findings:
             path.write_bytes(image)
         else:
             image.save(path)
-    return inspect.inspect(find(root))
+    return findings.inspect(find(root))
 
 
 def odd(findings: Findings) -> dict[str, set[str]]:
@@ -238,7 +238,7 @@ def test_an_image_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
     lost = tmp_path / "cat" / "b.jpg"
     lost.unlink()  # its content is known, so nothing opens it again
     with pytest.raises(BadInput, match=f"^{re.escape(repr(str(lost)))} cannot be read .No such file"):
-        inspect.inspect(found)
+        findings.inspect(found)
 
 
 def test_what_is_known_of_a_content_is_not_found_again(
@@ -254,12 +254,12 @@ def test_a_damaged_cache_costs_time_only(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = look(tmp_path / "images", {})
     (tmp_path / "cache" / "tune_tl" / facts.FILE).write_bytes(b"no database, " * 100)
-    assert inspect.inspect(before.found) == before
+    assert findings.inspect(before.found) == before
     paths = {file.digest: tmp_path / "gone" for file in before.found.files}
     assert facts.gather(paths) == before.facts  # and is whole again
 
 
 def test_equal_hashes_alone_make_no_copies() -> None:
     ones = [facts.Facts(hash=7, mirrored=9, thumb=picture(n, (32, 32)).tobytes()) for n in range(5)]
-    first, second, mirrored = inspect._alike(ones)
+    first, second, mirrored = findings._alike(ones)
     assert len(first) == len(second) == len(mirrored) == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl.data import manifest
 from tune_tl.data.folder import Dataset, scan
+from tune_tl.record import images
 
 Change = Callable[[Path], object]
 
@@ -34,12 +34,12 @@ def root(tmp_path: Path) -> Path:
 def changed(root: Path, *changes: Change) -> str:
     """What is told after `changes`; the fingerprint has to know of them, too."""
     before = read(root)
-    manifest.write(root.parent, before)
+    images.write(root.parent, before)
     for change in changes:
         change(root)
     after = read(root)
     assert before.fingerprint != after.fingerprint
-    return manifest.told(manifest.changes(root.parent, after))
+    return images.told(images.changes(root.parent, after))
 
 
 def add(place: str) -> Change:
@@ -105,8 +105,8 @@ def test_images_that_only_change_their_split_are_told(tmp_path: Path) -> None:
         scan(root, name="mine", published={name: order[int(name[4])] for name in names})
         for order in (splits, ("val", "train", "test"))
     )
-    manifest.write(tmp_path, one)
-    assert manifest.changes(tmp_path, other) == {
+    images.write(tmp_path, one)
+    assert images.changes(tmp_path, other) == {
         "in another split": ["cat/0.jpg", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg"]
     }
 
@@ -116,14 +116,14 @@ def test_images_that_only_change_their_split_are_told(tmp_path: Path) -> None:
     ["", "{", "[]", "null", "{}x", '{"cat": []}', '{"cat": {"a": 1}}', '{"cat": {"a": "x"}}', "[" * 9999],
 )  # fmt: skip
 def test_a_damaged_note_costs_the_details_only(root: Path, text: str) -> None:
-    (root.parent / manifest.MANIFEST_FILE).write_text(text)
-    assert manifest.changes(root.parent, read(root)) == {}
+    (root.parent / images.MANIFEST_FILE).write_text(text)
+    assert images.changes(root.parent, read(root)) == {}
 
 
 def test_nothing_noted_nothing_told(root: Path, tmp_path: Path) -> None:
-    assert manifest.changes(tmp_path, read(root)) == {}
+    assert images.changes(tmp_path, read(root)) == {}
 
 
 def test_the_same_images_elsewhere_are_the_same(root: Path, tmp_path: Path) -> None:
-    manifest.write(tmp_path, read(root))
-    assert manifest.changes(tmp_path, read(fill(tmp_path / "there"))) == {}
+    images.write(tmp_path, read(root))
+    assert images.changes(tmp_path, read(fill(tmp_path / "there"))) == {}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tune_tl.data import folder, sample
+from tune_tl.data import folder
+from tune_tl.data.sources import sample
 
 TWO_OF_EACH = dict.fromkeys(sample.COUNTS, 2)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.ledger import Ledger
+from tune_tl.record.ledger import Ledger
 from tune_tl.results import ranking, scores
 from tune_tl.results.importance import Importance
 from tune_tl.results.look import Look, most_confident, thumbnails

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune_tl.experiment import State, TrialResult
-from tune_tl.results import runs
+from tune_tl.results import loading
 from tune_tl.results.comparison import By, compare, compare_searches, verdict
 from tune_tl.results.ranking import About, Leaderboard
 from tune_tl.results.scores import TestScore, score
@@ -82,7 +82,7 @@ def test_searches_are_compared_within_their_dataset(trial: Trial) -> None:
 
 
 def test_a_whole_search_adds_up(tmp_path: Path, search: Callable[..., Path]) -> None:
-    board = runs.load(search(tmp_path, trials=20))
+    board = loading.load(search(tmp_path, trials=20))
     for by in (By.STRATEGY, By.BACKBONE):
         groups = compare(board, by)
         assert sum(g.trials for g in groups if not g.part) == sum(g.trials for g in groups if g.part) == 20

@@ -10,7 +10,7 @@ import pytest
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.results.importance import LEAST, Importance, importances
-from tune_tl.space import Choice, Range, Space
+from tune_tl.spaces.space import Choice, Range, Space
 
 
 def space(unfreeze: tuple[int, ...] = (0, 1, 2)) -> Space:

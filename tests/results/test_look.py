@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tests.results.conftest import make_look
-from tune_tl.experiment import BadInput, TrialResult
-from tune_tl.results import gallery, look
+from tune_tl.errors import BadInput
+from tune_tl.experiment import TrialResult
+from tune_tl.report import gallery
+from tune_tl.results import look
 from tune_tl.results.look import LOOK_FILE, MISTAKES, PREDICTIONS_FILE, Look, most_confident, placed
 from tune_tl.results.ranking import Leaderboard
 from tune_tl.results.scores import score

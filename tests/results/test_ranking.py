@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_tl.experiment import BadInput, State, Transfer, TrialResult
-from tune_tl.results import runs
+from tune_tl.errors import BadInput
+from tune_tl.experiment import State, Transfer, TrialResult
+from tune_tl.results import loading
 from tune_tl.results.ranking import Leaderboard, finalists
 from tune_tl.results.scores import TestScore, TrainScore, score
 
@@ -143,7 +144,7 @@ def test_a_score_counts_each_class() -> None:
 
 
 def test_a_search_on_disk_becomes_its_leaderboard(tmp_path: Path, search: Search) -> None:
-    board = runs.load(search(tmp_path, trials=16))
+    board = loading.load(search(tmp_path, trials=16))
     assert board.about.name == "pets"
     assert (board.about.dataset["images"], board.about.dataset["classes"]) == (1600, 3)
     assert len(board.rows) + len(board.unranked) == 16
@@ -161,7 +162,7 @@ def test_a_search_that_still_runs_has_a_leaderboard_without_test_scores(
     (folder / "trials.jsonl").write_text("".join(ends[:-1]) + ends[-1][:20])  # torn while it was written
     with (folder / "ledger.jsonl").open("a") as file:
         file.write('{"t": 3')
-    board = runs.load(folder)
+    board = loading.load(folder)
     assert len(board.rows) == 3
     assert len(board.unfinished) == 1
     assert board.finalists == ()
@@ -172,7 +173,7 @@ def test_the_class_names_may_stand_where_the_count_does(tmp_path: Path, search: 
     facts = json.loads((folder / "search.json").read_text())
     facts["dataset"]["classes"] = ["cat", "dog"]
     (folder / "search.json").write_text(json.dumps(facts))
-    assert runs.load(folder).about.dataset["classes"] == 2
+    assert loading.load(folder).about.dataset["classes"] == 2
 
 
 @pytest.mark.parametrize(
@@ -191,9 +192,9 @@ def test_a_damaged_search_is_named(tmp_path: Path, search: Search, file: str, co
     folder = search(tmp_path)
     (folder / file).write_text(content)
     with pytest.raises(BadInput, match=str(folder)):
-        runs.load(folder)
+        loading.load(folder)
 
 
 def test_a_folder_without_a_search_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no search here"):
-        runs.load(tmp_path)
+        loading.load(tmp_path)

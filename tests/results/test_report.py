@@ -16,7 +16,10 @@ from PIL import Image
 from rich.console import Console
 
 from tune_tl.experiment import State, Transfer, TrialResult
-from tune_tl.results import closeups, plots, report, runs
+from tune_tl.report import closeups, plots
+from tune_tl.report import page as report
+from tune_tl.report.text import text
+from tune_tl.results import loading
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import MISTAKES
 from tune_tl.results.ranking import BANNER, About, Leaderboard, Row, Unranked
@@ -31,7 +34,7 @@ NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "$5 and $10", "ünïc
 def nasty(tmp_path_factory: pytest.TempPathFactory, search: Search) -> tuple[Path, Leaderboard, list[Path]]:
     """The whole report of a search on drawn images whose classes have the worst names."""
     folder = search(tmp_path_factory.mktemp("runs"), trials=16, classes=NASTY, source="sample", look=True)
-    board = runs.load(folder)
+    board = loading.load(folder)
     return folder, board, report.write(folder, board)
 
 
@@ -118,7 +121,7 @@ def test_the_page_escapes_whatever_a_search_is_called(tmp_path: Path, search: Se
             facts |= {"name": evil, "space": evil, "strategy": evil, "seed": evil, "versions": {evil: evil}}
             facts["dataset"] = facts["dataset"] | {"name": evil, "source": evil, "fingerprint": evil}
             (made / file).write_text(json.dumps(facts))
-        board = runs.load(made)
+        board = loading.load(made)
         failed = Unranked(board.rows[0].result, Transfer.FULL, evil)
         return Page(report.page(replace(board, unranked=(failed,))))
 
@@ -143,7 +146,7 @@ def test_a_champion_without_a_mistake_has_no_contact_sheet_and_the_page_says_so(
     tmp_path: Path, search: Search
 ) -> None:
     folder = search(tmp_path, trials=4, look=True, failures=False)
-    board = runs.load(folder)
+    board = loading.load(folder)
     (folder / "mistakes.png").write_bytes(b"of a report before")
     assert board.look and board.champion and board.champion.test
     labels = board.look.labels
@@ -159,17 +162,17 @@ def test_a_champion_without_a_mistake_has_no_contact_sheet_and_the_page_says_so(
 
 
 def test_what_few_trials_cannot_tell_is_not_told(tmp_path: Path, search: Search) -> None:
-    page = report.page(runs.load(search(tmp_path, trials=4)))
+    page = report.page(loading.load(search(tmp_path, trials=4)))
     assert f"that takes {LEAST} trials with a score" in page
 
 
 def test_a_class_without_a_test_image_has_dashes_and_no_zeros() -> None:
-    text = report.classification_report(score([0, 0, 1], [0, 1, 1], ("cat", "dog", "emu")))
-    assert text.splitlines()[4].split() == ["emu", "-", "-", "-", "0"]
-    assert text.splitlines()[-1] == "no test image of emu, which macro-F1 leaves out"
+    table = report.classification_report(score([0, 0, 1], [0, 1, 1], ("cat", "dog", "emu")))
+    assert table.splitlines()[4].split() == ["emu", "-", "-", "-", "0"]
+    assert table.splitlines()[-1] == "no test image of emu, which macro-F1 leaves out"
     taken = report.classification_report(score([0, 0, 1], [0, 2, 1], ("cat", "dog", "emu")))
     assert taken.splitlines()[4].split() == ["emu", "0.000", "-", "0.000", "0"]
-    assert taken.splitlines()[-1] == text.splitlines()[-1]
+    assert taken.splitlines()[-1] == table.splitlines()[-1]
 
 
 def test_the_page_asks_nothing_of_the_network(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:
@@ -189,7 +192,7 @@ def test_ids_on_the_page_are_unique(nasty: tuple[Path, Leaderboard, list[Path]])
 
 def test_drawn_images_are_never_passed_off_as_photographs(tmp_path: Path, search: Search) -> None:
     for source in ("sample", "local"):
-        board = runs.load(search(tmp_path, name=source, source=source, trials=2))
+        board = loading.load(search(tmp_path, name=source, source=source, trials=2))
         assert (BANNER in report.page(board)) == (source == "sample")
         assert (BANNER in printed(board)) == (source == "sample")
 
@@ -199,7 +202,7 @@ def test_the_drawn_banner_is_in_the_pictures_too(tmp_path: Path, search: Search)
 
     def red(source: str) -> bool:
         folder = search(tmp_path, name=source, source=source, trials=1, failures=False)
-        paths = [p for p in report.write(folder, runs.load(folder)) if p.suffix == ".png"]
+        paths = [p for p in report.write(folder, loading.load(folder)) if p.suffix == ".png"]
         heads = [Image.open(path).convert("RGB").crop((0, 0, 900, 60)) for path in paths]
         return {(0xB3, 0x26, 0x1E) in set(head.get_flattened_data()) for head in heads} == {True}
 
@@ -219,7 +222,7 @@ def test_searches_of_every_size_are_reported(
     tmp_path: Path, search: Search, trials: int, classes: tuple[str, ...], ended: bool
 ) -> None:
     folder = search(tmp_path, trials=trials, classes=classes, ended=ended, failures=trials > 2)
-    written = {path.name for path in report.write(folder, runs.load(folder))}
+    written = {path.name for path in report.write(folder, loading.load(folder))}
     assert "f1_over_time.png" in written
     assert ("confusion_matrix.png" in written) == ended
 
@@ -255,7 +258,7 @@ def test_the_classification_report_names_every_class(nasty: tuple[Path, Leaderbo
 def printed(board: Leaderboard, width: int = 80, **options: object) -> str:
     console = Console(width=width, force_terminal=False, highlight=False)
     with console.capture() as captured:
-        console.print(report.text(board, **options))  # type: ignore[arg-type]
+        console.print(text(board, **options))  # type: ignore[arg-type]
     return captured.get()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tune_tl.experiment import BadInput
-from tune_tl.results import runs
+from tune_tl.errors import BadInput
+from tune_tl.results import loading
 
 Search = Callable[..., Path]
 
@@ -25,18 +25,18 @@ def folder(tmp_path: Path, search: Search) -> Path:
 def test_what_was_being_written_when_the_process_died_is_passed_over(
     folder: Path, file: str, torn: bytes
 ) -> None:
-    before = runs.load(folder)
+    before = loading.load(folder)
     with (folder / file).open("ab") as stream:
         stream.write(torn)
-    assert runs.load(folder) == before
+    assert loading.load(folder) == before
 
 
 def test_a_line_that_lacks_its_end_is_not_on_the_timeline(folder: Path) -> None:
     """It reads well, but was not acknowledged, and the next run removes it."""
-    before = runs.load(folder).timeline
+    before = loading.load(folder).timeline
     path = folder / "ledger.jsonl"
     path.write_bytes(path.read_bytes().removesuffix(b"\n"))
-    assert runs.load(folder).timeline == before[:-1]
+    assert loading.load(folder).timeline == before[:-1]
 
 
 def change(folder: Path, file: str, **values: Any) -> None:
@@ -67,14 +67,14 @@ def test_a_result_of_another_shape_is_told_before_anything_is_shown(
 ) -> None:
     change(folder, "result.json", **values)
     with pytest.raises(BadInput) as error:
-        runs.load(folder)
+        loading.load(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_sound_score_is_taken(folder: Path) -> None:
     change(folder, "result.json", test_scores={"a": SCORE | {"report": [ROW]}}, wall_s=None)
-    runs.load(folder)
+    loading.load(folder)
 
 
 @pytest.mark.parametrize("file", ["search.json", "result.json"])
@@ -82,7 +82,7 @@ def test_a_sound_score_is_taken(folder: Path) -> None:
 def test_a_file_that_is_damaged_is_named(folder: Path, file: str, text: str) -> None:
     (folder / file).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(BadInput) as error:
-        runs.load(folder)
+        loading.load(folder)
     assert str(folder / file) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -91,4 +91,4 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "result.json").unlink()
     (folder / "result.json").mkdir()
     with pytest.raises(BadInput, match=r"result\.json"):
-        runs.load(folder)
+        loading.load(folder)

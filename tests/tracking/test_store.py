@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 from tune_tl.tracking.store import how_to_open, redacted, same_store, sqlite_file, tracking_uri
 
 

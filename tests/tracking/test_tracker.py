@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tune_tl.experiment import State
-from tune_tl.tracking.record import metric_names
+from tune_tl.tracking.search_runs import metric_names
 from tune_tl.tracking.tracker import Findings, Tracker
 
 ROOT = Path(__file__).parents[2]

@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tune_tl.data.catalog import cache_dir
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
+from tune_tl.storage.files import cache_dir
 from tune_tl.training import activation_files, activations
 from tune_tl.training.activation_files import View
 from tune_tl.training.backbones import BACKBONES, Backbone

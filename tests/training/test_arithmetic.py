@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tune_tl.data.catalog import cache_dir
+from tune_tl.storage.files import cache_dir
 from tune_tl.training import arithmetic
 
 CPU = torch.device("cpu")

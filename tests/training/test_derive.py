@@ -8,7 +8,7 @@ import torch
 from test_backbones import wake
 from torch import Tensor
 
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 from tune_tl.training.backbones import IMAGENET_MEAN, Backbone
 from tune_tl.training.derive import derive
 from tune_tl.training.model import assemble, build, create

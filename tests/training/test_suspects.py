@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tune_tl.data.audit.findings import Findings, inspect
 from tune_tl.data.folder import find
-from tune_tl.data.inspect import Findings, inspect
 from tune_tl.training import suspects
 
 EACH = 16

@@ -16,9 +16,9 @@ from file_server import FileServer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tune_tl.data.download import Unavailable, Unreachable, WrongContent
+from tune_tl.data.sources.download import Unavailable, Unreachable, WrongContent
 from tune_tl.data.store import decode
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.model import create, load

@@ -20,11 +20,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import ledger, preflight, spaces
 from tune_tl.data.store import open_images
 from tune_tl.experiment import EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
-from tune_tl.ledger import Ledger, Past
-from tune_tl.preflight import Ready
+from tune_tl.preflight.ready import Ready, check
+from tune_tl.record import ledger
+from tune_tl.record.ledger import Ledger, Past
+from tune_tl.spaces import reading
 from tune_tl.training.trainer import train
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.tuner import tune_trials
@@ -129,8 +130,8 @@ def ready_for(folder: Path, rates: list[float]) -> Ready:
         f"dataset: ./images\nbackbone: efficientnet_lite0\nimage_size: 32\nbatch_size: 8\nepochs: {EPOCHS}\n"
         f"unfreeze: 0\nhead_lr: {{low: 1e-4, high: 1e-1, log: true}}\nfirst:\n{first}"
     )
-    space, _ = spaces.load(str(folder / "tiny.yaml"))
-    return preflight.check(space, None, drop_bad=False, console=Console(file=StringIO()))
+    space, _ = reading.load(str(folder / "tiny.yaml"))
+    return check(space, None, drop_bad=False, console=Console(file=StringIO()))
 
 
 def search(wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None) -> Told:

@@ -18,7 +18,7 @@ from tune_tl.experiment import (
     TrialConfig,
     TrialResult,
 )
-from tune_tl.ledger import Past
+from tune_tl.record.ledger import Past
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.relay import Relay
 from tune_tl.tuning.strategies import STRATEGIES, recall

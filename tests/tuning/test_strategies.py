@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl import spaces
 from tune_tl.experiment import BEST, EPOCH, VAL_F1, TrialConfig
+from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.tuning import strategies
 from tune_tl.tuning.proposals import FINISHED, Brief, OptunaProposals
@@ -22,7 +22,7 @@ PROPOSALS = 30
 
 def brief(name: str, seed: int = 0) -> Brief:
     """What the tuner tells a strategy of the shipped space `name`, all its weights being there."""
-    space, _ = spaces.load(name)
+    space, _ = reading.load(name)
     stages = {backbone: len(BACKBONES[backbone].stages) for backbone in space.backbones}
     return Brief(lambda proposal: space.suggest(proposal, stages), space.first, space.epochs, seed)
 
@@ -63,7 +63,7 @@ def test_a_strategy_says_what_it_does(name: str) -> None:
     assert STRATEGIES[name].__doc__
 
 
-@pytest.mark.parametrize("space", spaces.available())
+@pytest.mark.parametrize("space", reading.available())
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_searches_every_shipped_space_without_repeating_itself(name: str, space: str) -> None:
     told = brief(space)

@@ -19,12 +19,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from tune_tl import preflight, spaces
+from tune_tl.errors import BadInput
 from tune_tl.experiment import (
     BEST,
     EPOCH,
     VAL_F1,
-    BadInput,
     EpochMetrics,
     Experiment,
     Observer,
@@ -32,8 +31,9 @@ from tune_tl.experiment import (
     TrialConfig,
     TrialResult,
 )
-from tune_tl.ledger import Ledger, Past
-from tune_tl.preflight import Ready
+from tune_tl.preflight.ready import Ready, check
+from tune_tl.record.ledger import Ledger, Past
+from tune_tl.spaces import reading
 from tune_tl.tuning import tuner
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
@@ -93,8 +93,8 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
             pixels = random.normal(colour, 60, (40, 40, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "images" / label / f"{n}.png")
     (folder / "tiny.yaml").write_text(SPACE)
-    space, _ = spaces.load(str(folder / "tiny.yaml"))
-    whole = preflight.check(space, None, drop_bad=False, console=Console(file=StringIO()))
+    space, _ = reading.load(str(folder / "tiny.yaml"))
+    whole = check(space, None, drop_bad=False, console=Console(file=StringIO()))
     nans, torn = folder / "nans.pth", folder / "torn.pth"
     state = torch.load(whole.pretrained["efficientnet_lite1"].weights, weights_only=True)
     torch.save({k: v * float("nan") if v.is_floating_point() else v for k, v in state.items()}, nans)

@@ -25,7 +25,7 @@ from tune_tl.data.layout import (
     split_folders,
     split_of,
 )
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 __all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "File", "Found", "Image", "Source", "Split",
            "arrange", "find", "scan"]  # fmt: skip

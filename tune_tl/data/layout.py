@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

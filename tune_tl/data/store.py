@@ -26,10 +26,9 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from tune_tl.data.catalog import cache_dir
 from tune_tl.data.folder import Dataset, Split
-from tune_tl.durable import write_text
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.storage.files import cache_dir, write_text
 
 VERSION = 1  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb

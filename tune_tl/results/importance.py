@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tune_tl.experiment import TrialResult
-from tune_tl.space import Choice, Domain, Space
+from tune_tl.spaces.space import Choice, Domain, Space
 
 LEAST = 10  # trials below which nothing is said; the range shows how little a few of them tell
 DRAWS = 6  # of the trials, with replacement: how far the estimate depends on which there happen to be

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tune_tl.durable import replacing
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 from tune_tl.results.scores import TestScore
+from tune_tl.storage.files import replacing
 
 LOOK_FILE, PREDICTIONS_FILE = "look.npz", "predictions.csv"
 DRAWN = 2000  # images in the map, and on the way to it

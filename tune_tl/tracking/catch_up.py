@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tune_tl.ledger import Past
+from tune_tl.record.ledger import Past
 from tune_tl.tracking import health
 from tune_tl.tracking.description import Findings, Search
-from tune_tl.tracking.record import Record
+from tune_tl.tracking.search_runs import Record
 from tune_tl.tracking.store import quiet_mlflow, shown
 
 REQUEST_SECONDS = 30  # no search waits here

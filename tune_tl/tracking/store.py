@@ -8,7 +8,7 @@ import shlex
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 
 DEFAULT_FILE = "mlflow.db"  # MLflow's own default, in the working directory
 LONGEST = 504  # bytes of a file's name, absolute, of which SQLite keeps eight of its 512 for itself

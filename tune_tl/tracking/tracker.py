@@ -16,7 +16,7 @@ from collections.abc import Callable
 from tune_tl.experiment import EpochMetrics, Observer, TrialConfig, TrialResult
 from tune_tl.tracking import health
 from tune_tl.tracking.description import Findings, Search
-from tune_tl.tracking.record import Record
+from tune_tl.tracking.search_runs import Record
 from tune_tl.tracking.store import quiet_mlflow, shown, tracking_uri
 
 __all__ = ["Findings", "Search", "Tracker", "tracking_uri"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tune_tl.data.catalog import cache_dir
+from tune_tl.storage.files import cache_dir
 
 VERSION = 2  # of what a file holds; part of its folder's name
 SHARD = 128  # images that a process takes at once

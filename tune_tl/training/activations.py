@@ -18,9 +18,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tune_tl.data.catalog import cache_dir
-from tune_tl.data.contents import Entry, disk_use, remove
-from tune_tl.durable import write_text
+from tune_tl.storage.contents import Entry, disk_use, remove
+from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.training.activation_files import ActivationFile, View, boot, host
 from tune_tl.training.pulse import beat
 

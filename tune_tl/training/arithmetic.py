@@ -14,8 +14,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from tune_tl.data.catalog import cache_dir
-from tune_tl.durable import write_text
+from tune_tl.storage.files import cache_dir, write_text
 
 Precision = Literal["bf16", "f32"]
 FILE = "arithmetic.json"  # in the cache folder: measured anew, a trial would not always repeat itself

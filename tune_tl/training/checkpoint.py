@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_tl.durable import replacing
 from tune_tl.experiment import EpochMetrics, TrialConfig
+from tune_tl.storage.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from tune_tl.experiment import BadInput, near
+from tune_tl.errors import BadInput, near
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.model import assemble, create
 

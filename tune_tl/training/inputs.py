@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tune_tl.data.download import sha256_of
 from tune_tl.data.folder import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
+from tune_tl.storage.files import sha256_of
 from tune_tl.training import activations
 from tune_tl.training.activation_files import View
 from tune_tl.training.arithmetic import autocast, precision

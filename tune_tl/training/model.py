@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tune_tl.experiment import BadInput, Unfreeze
+from tune_tl.errors import BadInput
+from tune_tl.experiment import Unfreeze
 from tune_tl.training import scratch
 from tune_tl.training.backbones import Backbone
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tune_tl.data.facts import Progress
+from tune_tl.data.audit.facts import Progress
+from tune_tl.data.audit.findings import Findings, left_out
 from tune_tl.data.folder import File
-from tune_tl.data.inspect import Findings, left_out
 from tune_tl.data.store import decode
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES

@@ -12,9 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from tune_tl.data.catalog import cache_dir
-from tune_tl.data.download import WrongContent, fetch, sha256_of
-from tune_tl.durable import write_text
+from tune_tl.data.sources.download import WrongContent, fetch
+from tune_tl.storage.files import cache_dir, sha256_of, write_text
 from tune_tl.training.backbones import Backbone
 
 REMEMBERED = 200  # proofs, the latest

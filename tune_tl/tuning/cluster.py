@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
 from tune_tl.tuning import orphans
 
 PATIENCE_S = 20.0  # what Ray has to start and to end in, before it is left to end with this process

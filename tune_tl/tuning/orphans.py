@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tune_tl.durable import write_text
-from tune_tl.experiment import BadInput
+from tune_tl.errors import BadInput
+from tune_tl.storage.files import write_text
 
 VARIABLE = "TUNE_TL_PROCESS"
 FILE = ".processes"  # in the search's folder: the mark of its last run

@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
-from tune_tl.ledger import Past
+from tune_tl.record.ledger import Past
 from tune_tl.tuning.trial import FAILED, SIGNS
 from tune_tl.tuning.watch import Watch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from ray.tune.schedulers import TrialScheduler
 
-    from tune_tl.ledger import Past
+    from tune_tl.record.ledger import Past
     from tune_tl.tuning.proposals import Brief, OptunaProposals
 
     Strategy = Callable[[Brief], tuple[OptunaProposals, TrialScheduler]]

@@ -11,9 +11,10 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 
-from tune_tl.experiment import BadInput, Clock, Experiment, Observer, TrialConfig
-from tune_tl.ledger import Past
-from tune_tl.preflight import Ready
+from tune_tl.errors import BadInput
+from tune_tl.experiment import Clock, Experiment, Observer, TrialConfig
+from tune_tl.preflight.ready import Ready
+from tune_tl.record.ledger import Past
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.relay import Relay

@@ -1,0 +1,253 @@
+"""What an audit finds in a folder without a network: damaged and odd images, and copies of one image."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tune_tl.data.audit.facts import SIDE, Facts, Progress, cannot_read, gather
+from tune_tl.data.folder import File, Found
+
+Kind = Literal["unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank"]
+Copies = Literal["exact", "near", "mirrored"]
+
+TINY = 32  # pixels of the shorter side: below, there is less than the smallest network here looks at
+LONG = 4.0  # times as long as wide
+BLANK = 4.0  # standard deviation of the pixels, of 255, in every channel
+COLOURLESS = 1.5  # mean difference of the channels, of 255; JPEG leaves a little
+FEW = 0.2  # of all images: what fewer share is odd, what more do is how these images are
+# Of two images that are one. Looked at on five datasets: photographs of different things on the same
+# board come to 0.88, two shots of one thing in a burst begin at 0.9.
+BITS = 12  # of 64 in which their perceptual hashes may differ
+ALIKE = 0.9  # least correlation of their pixels, and of their details
+BLUR = 9  # pixels of SIDE: what is coarser is light and background
+DETAIL = 3.0  # standard deviation of an image's details; with less, noise would be compared
+BLOCK = 256  # images compared with all others at once
+PAIRS = 20_000  # looked at again at once
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that show one image, the best to keep first: the largest."""
+
+    kind: Copies
+    files: tuple[File, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted({file.label for file in self.files})
+
+    @property
+    def splits(self) -> list[str]:
+        return sorted({file.split or "" for file in self.files})
+
+    @property
+    def across(self) -> list[str]:
+        """What it lies across, in words: classes, splits."""
+        return [word for word, of in (("classes", self.labels), ("splits", self.splits)) if len(of) > 1]
+
+
+@dataclass(frozen=True)
+class Findings:
+    found: Found
+    facts: Mapping[str, Facts]  # by digest
+    odd: Mapping[Kind, Mapping[Path, str]]  # why, in a few words
+    groups: tuple[Group, ...]  # an exact group may lie in a near one
+    suspects: Mapping[Path, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what was left out of the audit, and why
+
+    def name(self, file: File) -> str:
+        """The path below the root, with forward slashes."""
+        return self.found.name(file)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images of each class, the most first."""
+        return dict(Counter(file.label for file in self.found.files).most_common())
+
+
+def inspect(found: Found, progress: Progress | None = None) -> Findings:
+    """Look at every image of `found`. Raises BadInput if a disk fails."""
+    facts = gather({file.digest: file.path for file in found.files}, progress)
+    return Findings(found, facts, _odd(found, facts), tuple(_groups(found, facts)))
+
+
+def left_out(findings: Findings) -> dict[Path, str]:
+    """What a clean list leaves out by itself, and why: what can be known without a person's eye.
+
+    A given test keeps its copies: published figures were measured on it. Those in val leave, which would
+    select by what they show, and those in train; of what val shares with train, train's leave. Of copies
+    that are all in one place the first of their group stays. Where they carry different labels one must
+    be wrong, so none is left to train on.
+    """
+    gone = {
+        path: f"{kind}: {why}"
+        for kind in ("unreadable", "half-decoded")
+        for path, why in findings.odd[kind].items()
+    }
+    # The widest group decides; an exact one inside it has nothing to add.
+    for group in sorted(findings.groups, key=lambda g: -len(g.files)):
+        whole = [file for file in group.files if file.path not in gone]
+        test, val = ([file for file in whole if file.split == split] for split in ("test", "val"))
+        mixed = len({file.label for file in whole}) > 1
+        stay = test or val or ([] if mixed else whole[:1])
+        for file in whole:
+            if file in stay:
+                continue
+            other = next((o for o in stay or whole if o.label != file.label), None)
+            of = other or stay[0]
+            why = f"{_copy(findings.facts, file, of)} of {findings.name(of)}"
+            gone[file.path] = f"{why}, which has another label" if other else why
+    return gone
+
+
+def _copy(facts: Mapping[str, Facts], file: File, of: File) -> str:
+    """What `file` is of `of`, for people. A group with mirror images in it has others too."""
+    if file.digest == of.digest:
+        return "copy"
+    one, other = facts[file.digest], facts[of.digest]
+    turned = (one.hash ^ other.mirrored).bit_count() < (one.hash ^ other.hash).bit_count()
+    return "mirrored copy" if turned else "near copy"
+
+
+def _odd(found: Found, facts: Mapping[str, Facts]) -> dict[Kind, dict[Path, str]]:
+    odd: dict[Kind, dict[Path, str]] = {
+        kind: {}
+        for kind in ("unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank")
+    }
+    whole = [facts[file.digest] for file in found.files if not facts[file.digest].unreadable]
+    modes = Counter(one.mode for one in whole)
+    grey = {digest for digest, one in facts.items() if not one.unreadable and _colourless(one)}
+    few_grey = sum(file.digest in grey for file in found.files) <= FEW * len(whole)
+    for file in found.files:
+        one = facts[file.digest]
+        if one.unreadable:
+            odd["unreadable"][file.path] = one.unreadable
+            continue
+        if one.half:
+            odd["half-decoded"][file.path] = one.half
+        short, long = sorted((one.width, one.height))
+        if short < TINY:
+            odd["tiny"][file.path] = f"{one.width}x{one.height}"
+        if long > LONG * short:
+            odd["odd shape"][file.path] = f"{one.width}x{one.height}"
+        rare = modes[one.mode] <= FEW * len(whole)
+        if (rare and one.mode != "L") or one.frames > 1:
+            odd["odd mode"][file.path] = one.mode + (f", {one.frames} frames" if one.frames > 1 else "")
+        if one.pixels.std(axis=(0, 1)).max() < BLANK:
+            odd["blank"][file.path] = "nearly one colour"
+        elif few_grey and file.digest in grey:
+            odd["no colour"][file.path] = "grey, most others are not"
+    return odd
+
+
+def _colourless(one: Facts) -> bool:
+    return float(np.ptp(one.pixels, axis=2).mean()) < COLOURLESS
+
+
+def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
+    """Exact copies by their bytes; near and mirrored ones where they are alike, however many steps apart."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    files: dict[str, list[File]] = defaultdict(list)
+    for file in found.files:
+        files[file.digest].append(file)
+
+    def group(kind: Copies, digests: list[str]) -> Group:
+        members = [file for digest in digests for file in files[digest]]
+
+        def best_first(file: File) -> tuple[int, int, str]:
+            one = facts[file.digest]
+            try:
+                size = file.path.stat().st_size
+            except OSError as error:  # where its content is known from before nothing else asks for it
+                raise cannot_read(file.path, error) from None
+            return (-one.width * one.height, -size, str(file.path))
+
+        return Group(kind, tuple(sorted(members, key=best_first)))
+
+    for digest, copies in files.items():
+        if len(copies) > 1:
+            yield group("exact", [digest])
+    # Of an image without detail a hash says nothing, and a damaged one is not compared.
+    whole = sorted(d for d, one in facts.items() if not one.unreadable and not one.half)
+    parts = [whole[start : start + BLOCK] for start in range(0, len(whole), BLOCK)]
+    digests = [digest for part in parts for digest in _rich(part, facts)]
+    if not digests:
+        return
+    first, second, mirrored = _alike([facts[digest] for digest in digests])
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(digests),) * 2)
+    _, component = connected_components(graph, directed=False)
+    together: dict[int, list[str]] = defaultdict(list)
+    for row in np.unique(np.concatenate([first, second])):
+        together[component[row]].append(digests[row])
+    turned = {component[row] for row, is_mirrored in zip(first, mirrored, strict=True) if is_mirrored}
+    for number, alike in together.items():
+        yield group("mirrored" if number in turned else "near", alike)
+
+
+def _rich(digests: list[str], facts: Mapping[str, Facts]) -> list[str]:
+    """Those of the images that have details to compare."""
+    rich = _details(np.stack([facts[digest].pixels for digest in digests])).std(axis=1) > DETAIL
+    return [digest for digest, is_rich in zip(digests, rich, strict=True) if is_rich]
+
+
+Rows = npt.NDArray[np.int64]
+
+
+def _alike(facts: list[Facts]) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
+    """Pairs of rows that show one image, and whether one is the other's mirror image.
+
+    Perceptual hashes (imagehash.phash) propose them; of plain images they propose too many, so their
+    thumbnails must agree as well, in colour and in detail.
+    """
+    pixels = np.stack([one.pixels for one in facts])
+    hashes, mirrors = (
+        np.array([getattr(one, which) for one in facts], dtype=np.uint64) for which in ("hash", "mirrored")
+    )
+    found: list[tuple[Rows, Rows, npt.NDArray[np.bool_]]] = []
+    for start in range(0, len(facts), BLOCK):
+        for mirrored, others in ((False, hashes), (True, mirrors)):
+            near = np.bitwise_count(hashes[start : start + BLOCK, None] ^ others[None, start:]) <= BITS
+            first, second = np.divmod(np.flatnonzero(near), near.shape[1])
+            first, second = first + start, second + start
+            first, second = first[first < second], second[first < second]
+            for some in range(0, len(first), PAIRS):
+                a, b = first[some : some + PAIRS], second[some : some + PAIRS]
+                other = pixels[b][:, :, ::-1] if mirrored else pixels[b]
+                same = _agree(pixels[a], other)
+                found.append((a[same], b[same], np.full(same.sum(), mirrored)))
+    if not found:
+        none = np.empty(0, dtype=np.int64)
+        return none, none, none.astype(bool)
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
+
+
+def _agree(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which of the pairs, (n, SIDE, SIDE, 3) each, correlate in their pixels and in their details."""
+    flat = [x.reshape(len(x), -1).astype(np.float32) for x in (a, b)]
+    agree: npt.NDArray[np.bool_] = _correlation(*flat) > ALIKE
+    agree[agree] = _correlation(_details(a[agree]), _details(b[agree])) > ALIKE
+    return agree
+
+
+def _details(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """What is finer than light and background, (n, SIDE * SIDE)."""
+    from scipy.ndimage import uniform_filter
+
+    grey = pixels.astype(np.float32).mean(axis=3)
+    fine: npt.NDArray[np.float32] = grey - uniform_filter(grey, (0, BLUR, BLUR), mode="nearest")
+    return fine.reshape(len(fine), SIDE * SIDE)
+
+
+def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / np.maximum(length, 1e-6)  # type: ignore[no-any-return]

@@ -1,0 +1,127 @@
+"""A search's own folder, `runs/<name>/`: its name, its lock, its JSON files, the weights it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tune_tl.data.layout import is_text
+from tune_tl.errors import BadInput
+from tune_tl.record import ledger
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, recorded
+
+LOCK = ".lock"
+
+
+def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> str:
+    """The search's name: the one asked for, else the space's with a number if that is taken.
+
+    With `resume`, the newest search of that space. Raises BadInput for a name that is taken, that is
+    no file name, or that nothing can be resumed from.
+    """
+    if wanted is not None and (not re.fullmatch(r"\w[\w. -]{0,99}", wanted) or len(wanted.encode()) > 200):
+        raise BadInput(f"--name {wanted!r} is no plain name; use up to 100 letters, digits, '.', '-' and '_'")
+    if not is_text(str(output.absolute())):
+        raise BadInput(f"--output {str(output)!r} has a name that is no text; give another folder")
+    try:
+        place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise BadInput(f"--output {str(output)!r} cannot be used ({error.strerror}); give another") from None
+    if not os.access(place, os.W_OK):
+        raise BadInput(f"--output {str(output)!r} cannot be written; give another folder")
+    if resume:
+        if wanted is not None:
+            return find(output, wanted).name
+        mine = [n for n in names(output) if recorded(output / n, "space") == space]
+        if not mine:
+            lost = [n for n in names(output) if recorded(output / n, "space") is None]
+            hint = f" ({output / lost[0] / SEARCH_FILE} is missing or damaged)" if lost else ""
+            raise BadInput(
+                f"nothing to resume: no search of {space!r} in {output}/{hint}; run it without --resume"
+            )
+        return mine[0]
+    # As --name takes it, so that the search can be resumed under it.
+    base = re.sub(r"[^\w.-]", "_", space)[:50].lstrip(".-") or "search"
+    name = wanted or next(
+        n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not _taken(output / n)
+    )
+    if _taken(output / name):
+        raise _exists(output / name)
+    return name
+
+
+def _taken(folder: Path) -> bool:
+    """Whether anything is there but what a process leaves that came no further than to claim it."""
+    try:
+        return any(not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:
+        return folder.exists()
+
+
+def _exists(folder: Path) -> BadInput:
+    return BadInput(f"{folder} exists already; give another --name, or --resume to go on with it")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
+    """Hold `folder`, made if need be, for this process alone; a `fresh` one for a search that is new.
+
+    Raises BadInput if it cannot be had.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (owner := folder.stat().st_uid) != os.geteuid():
+            raise BadInput(
+                f"{folder} belongs to another user (number {owner}, you are {os.geteuid()}); have it made "
+                "yours with chown, or give another --name or --output"
+            )
+        lock.acquire()
+    except Timeout:
+        raise BadInput(
+            f"another process is running the search in {folder}; wait for it, stop it, or give another --name"
+        ) from None
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written ({error.strerror}); give --output another folder"
+        ) from None
+    try:
+        if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
+            raise _exists(folder)
+        yield
+    finally:
+        lock.release()
+
+
+MARKS = (SEARCH_FILE, ledger.EPOCHS_FILE, ledger.ENDS_FILE, RESULT_FILE)
+
+
+def names(output: Path) -> list[str]:
+    """The searches under `output`, the one written to last first."""
+    if not output.is_dir():
+        return []
+    touched = {
+        f: [m.stat().st_mtime for mark in MARKS if (m := f / mark).is_file()] for f in output.iterdir()
+    }
+    found = [(max(times), folder.name) for folder, times in touched.items() if times]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def find(output: Path, name: str | None = None) -> Path:
+    """The folder of the search `name`, or of the newest; BadInput with near spellings if there is none."""
+    if name and Path(name).parent == output:  # as it is printed everywhere
+        name = Path(name).name
+    known = names(output)
+    if not known:
+        raise BadInput(f"no search in {output}/: run `python -m tune_tl.search SPACE`, or give --output DIR")
+    if name is None or name in known:
+        return output / (name or known[0])
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}"
+    raise BadInput(f"no search named {name!r} in {output}/; {hint}")

@@ -1,0 +1,238 @@
+"""What a search leaves behind for people: CSV, a self-contained page, plots, the champion's report."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tune_tl.experiment import CONFIG_FIELDS, LATER, TrialResult
+from tune_tl.report import templates
+from tune_tl.report.text import amount, caution, costs, duration
+from tune_tl.results import comparison
+from tune_tl.results.comparison import By
+from tune_tl.results.importance import LEAST
+from tune_tl.results.look import cell
+from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
+from tune_tl.results.scores import ClassScore, TestScore
+from tune_tl.storage.files import replacing
+
+CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
+_ESCAPED = "backslashreplace"  # a reason may name a file whose name is no text
+_FIRST = 25  # ranked trials that the page shows unfolded
+
+COLUMNS = (
+    *("rank", "trial", "state", "transfer", "val_f1", "best_epoch", "epochs"),
+    *("test_f1", "test_f1_low", "test_f1_high", "test_accuracy", "train_f1"),
+    *("cost", "unit", "started", "ended", "reason"),
+    *("max_epochs" if name == "epochs" else name for name in CONFIG_FIELDS),
+)
+
+
+def write(folder: Path, board: Leaderboard) -> list[Path]:
+    """Write every file of the report into `folder`, which must exist, and return their paths.
+
+    `leaderboard.csv` and `leaderboard.html` always; pictures of what there is to see (see plots.pictures);
+    the champion's classification report once it has a test score. A picture of an earlier report that
+    there is nothing more to see of goes.
+    """
+    from tune_tl.report import plots, theme  # matplotlib takes half a second
+
+    write_csv(folder / CSV_FILE, board)
+    _write(folder / PAGE_FILE, page(board))
+    written = [folder / CSV_FILE, folder / PAGE_FILE]
+    for picture in plots.pictures(board):
+        written.append(folder / f"{picture.name}.png")
+        with replacing(written[-1]) as part:
+            theme.png(part, picture, name=board.about.name, drawn=board.about.drawn)
+    if board.champion and board.champion.test:
+        written.append(folder / REPORT_FILE)
+        _write(written[-1], classification_report(board.champion.test))
+    for name in plots.NAMES:
+        if (old := folder / f"{name}.png") not in written:
+            old.unlink(missing_ok=True)
+    return written
+
+
+def _write(path: Path, content: str) -> None:
+    with replacing(path) as part:
+        part.write_text(content, encoding="utf-8", errors=_ESCAPED)
+
+
+def write_csv(path: Path, board: Leaderboard) -> None:
+    """One line a trial, ranked ones first; a trial without a score has no rank and no val_f1."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows({column: cell(value) for column, value in row.items()} for row in _flat(board))
+
+
+def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:
+    """Everything the tables show, as plain values for JSON."""
+    return {
+        "search": board.about.name,
+        "strategy": board.about.strategy,
+        "dataset": dict(board.about.dataset),
+        "wall_s": board.about.wall_s,
+        "champion": board.champion.trial if board.champion else None,
+        "verdict": comparison.verdict(board),
+        "trials": [{key: value for key, value in row.items() if value != ""} for row in _flat(board)],
+        "unfinished": list(board.unfinished),
+        "by": by.value,
+        "comparison": [group.to_dict() for group in comparison.compare(board, by)],
+    }
+
+
+def classification_report(test: TestScore) -> str:
+    """Precision, recall and F1 of each class on the test split, and their means, as a text table.
+
+    A ratio that has nothing to divide by is a dash, and no part of a mean.
+    """
+    width = max(12, *(len(row.name) for row in test.report))
+    lines = [f"{'':>{width}}  precision  recall      f1  support", ""]
+    for row, (precision, recall, f1) in zip(test.report, ratios(test), strict=True):
+        lines.append(f"{row.name:>{width}}  {precision:>9}  {recall:>6}  {f1:>6}  {row.support:7d}")
+    low, high = test.ci
+    lines += [
+        "",
+        f"{'accuracy':>{width}}  {'':9}  {'':6}  {test.accuracy:6.3f}  {test.images:7d}",
+        f"{'macro-F1':>{width}}  {'':9}  {'':6}  {test.f1:6.3f}  {test.images:7d}",
+        "",
+        f"95 % interval of macro-F1: {low:.3f} to {high:.3f} (percentile bootstrap over test images)",
+    ]
+    if test.absent:
+        lines.append(test.absent)
+    return "\n".join(lines) + "\n"
+
+
+def ratios(test: TestScore) -> list[tuple[str, str, str]]:
+    """Each class's precision, recall and F1 in digits, `-` for what cannot be told."""
+    guessed = [sum(column) for column in zip(*test.confusion, strict=True)]
+
+    def told(row: ClassScore, taken: int) -> tuple[str, str, str]:
+        known = (row.precision, taken), (row.recall, row.support), (row.f1, taken + row.support)
+        precision, recall, f1 = (f"{value:.3f}" if of else "-" for value, of in known)
+        return precision, recall, f1
+
+    return [told(row, taken) for row, taken in zip(test.report, guessed, strict=True)]
+
+
+def page(board: Leaderboard) -> str:
+    """The leaderboard as one HTML document that asks nothing of the network.
+
+    Every value is escaped; the SVG that matplotlib wrote, and escaped, goes in as it is.
+    """
+    from markupsafe import Markup
+
+    from tune_tl.report import gallery, plots, theme
+
+    look, seen = board.look, plots.pictures(board)
+    drawings = {p.name: (p, Markup(theme.svg(p))) for p in seen if p.name != "mistakes"}
+    environment = templates.environment()
+    environment.filters.update(amount=amount, costs=costs, duration=duration)
+    return environment.get_template("leaderboard.html.j2").render(
+        board=board,
+        about=board.about,
+        champion=board.champion,
+        banner=BANNER if board.about.drawn else None,
+        verdict=comparison.verdict(board),
+        ratios=ratios,
+        zip=zip,
+        mistakes=_mistakes(board),
+        mistakes_title=gallery.MISTAKES_TITLE,
+        mistakes_subtitle=gallery.mistakes_subtitle(look) if look else "",
+        least=LEAST,
+        groups=comparison.compare(board, By.STRATEGY),
+        drawings=drawings,
+        first=_FIRST,
+        units=UNITS,
+        spark=_spark,
+        forest=(ends := _forest(board)),
+        span=lambda value: 100 * (value - ends[0]) / (ends[1] - ends[0]),
+        settings=_settings,
+        caution=caution(board),
+        total=comparison.compare_searches([board])[0],
+    )
+
+
+def _mistakes(board: Leaderboard) -> list[dict[str, str]]:
+    """The contact sheet's pictures, inside the page, with what belongs to each."""
+    from tune_tl.report.gallery import percent
+
+    look, found = board.look, []
+    if look is None or board.champion is None or board.champion.test is None:
+        return []
+    names = [row.name for row in board.champion.test.report]
+    for image, row in zip(look.thumbnails, look.mistakes, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=85)
+        found.append(
+            {
+                "src": f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+                "file": str(look.files[row]),
+                "true": names[look.labels[row]],
+                "taken_for": names[look.predicted[row]],
+                "confidence": percent(look.confidence[row]),
+            }
+        )
+    return found
+
+
+def _flat(board: Leaderboard) -> list[dict[str, Any]]:
+    ranked = [_common(r.result, r.transfer) | _scores(r) for r in board.rows]
+    return ranked + [_common(u.result, u.transfer) | {"reason": u.reason} for u in board.unranked]
+
+
+def _common(result: TrialResult, transfer: str) -> dict[str, Any]:
+    config = {key: "" if value is None else value for key, value in result.config.to_dict().items()}
+    return config | {
+        "trial": result.trial,
+        "state": result.state.value,
+        "transfer": str(transfer),
+        "epochs": len(result.epochs),  # trained; the config's own `epochs` is `max_epochs` here
+        "max_epochs": result.config.epochs,
+        "cost": round(result.cost, 3),
+        "unit": UNITS.get(result.resource, result.resource),
+        "started": result.started,
+        "ended": result.ended,
+        "reason": result.reason or "",
+    }
+
+
+def _scores(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"rank": row.rank, "val_f1": row.val_f1, "best_epoch": row.best.epoch}
+    if row.test:
+        low, high = row.test.ci
+        found |= {"test_f1": row.test.f1, "test_f1_low": low, "test_f1_high": high}
+        found["test_accuracy"] = row.test.accuracy
+    if row.train:
+        found["train_f1"] = row.train.f1
+    return found
+
+
+def _spark(row: Row, width: int = 72, height: int = 18) -> str:
+    """The points of a trial's val_f1 over its epochs, as an SVG polyline's attribute; F1 from 0 to 1."""
+    scores = [e.val_f1 for e in row.result.epochs if e.val_f1 == e.val_f1]
+    step = width / max(1, row.config.epochs - 1)
+    return " ".join(f"{min(width, i * step):.1f},{(1 - s) * height:.1f}" for i, s in enumerate(scores))
+
+
+def _settings(values: Mapping[str, Any], skip: Sequence[str] = ("backbone", "unfreeze")) -> str:
+    usual = LATER if values["head_layers"] == 1 else LATER.keys() - {"head_width"}  # said if not as usual
+    shown = {k: v for k, v in values.items() if v is not None and not (k in usual and v == LATER[k])}
+    told = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in shown.items() if k not in skip}
+    return " · ".join(f"{k} {v}" for k, v in told.items())
+
+
+def _forest(board: Leaderboard) -> tuple[float, float]:
+    """The ends of the finalists' axis: tenths of F1 around every interval and score."""
+    values = [v for row in board.finalists if row.test for v in (*row.test.ci, row.val_f1)] or [0.0, 1.0]
+    values += [row.train.f1 for row in board.finalists if row.train]
+    high = min(1.0, math.ceil(max(values) * 10) / 10)
+    return max(0.0, min(high - 0.1, math.floor(min(values) * 10) / 10)), high

@@ -1,0 +1,58 @@
+"""Files that are whole at every moment, whatever ends the process or the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in place of `path`, which it becomes, synced to the disk, when the context ends well.
+
+    Until then, and if it does not, `path` is what it was. Raises OSError.
+    """
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files there are in `folder`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, content: str) -> None:
+    with replacing(path) as part:
+        part.write_text(content, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=2, default=str) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/tune_tl`; `~/.cache/tune_tl` if that is unset or, as its standard has it, relative."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (home if home.is_absolute() else Path.home() / ".cache") / "tune_tl"
