@@ -11,7 +11,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.record.ledger import Ledger, lines
+from tune_tl.record.book import Book
+from tune_tl.record.ledger import Ledger
 from tune_tl.results.scores import score
 
 CLASSES = ("glass", "paper")
@@ -78,7 +79,7 @@ def write_search(
             "test_f1": best and tested.f1,
             "test_f1_ci": best and list(tested.ci),
             "test_scores": {best.trial: tested.to_dict()} if best else {},
-            "lines": lines(folder),
+            "lines": len(Book.read(folder).lines),
         }
         (folder / "result.json").write_text(json.dumps(concluding))
         (folder / "leaderboard.html").write_text("<h1>The leaderboard</h1>")

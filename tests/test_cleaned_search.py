@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +20,7 @@ from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Experiment
 from tune_tl.preflight.ready import Ready
-from tune_tl.results.loading import SEARCH_FILE
+from tune_tl.record.facts import SEARCH_FILE, SearchFacts
 from tune_tl.spaces import reading
 from tune_tl.tracking.description import Search
 from tune_tl.training import suspects
@@ -245,26 +243,25 @@ def test_a_published_split_that_lost_images_is_called_so(
 
 def test_the_record_of_a_search_and_mlflow_say_what_was_left_out(images: Path) -> None:
     facts = recorded(images)
-    assert "left_out" not in facts["dataset"]
+    assert "left_out" not in facts.dataset
     assert "dataset_left_out" not in Search.of(RUNS, facts).tags
-    assert facts["left_out_by"] is None
+    assert facts.left_out_by is None
     audited(images)
     facts = recorded(images, "after")
-    assert facts["dataset"]["left_out"] == 1
+    assert facts.dataset["left_out"] == 1
     assert Search.of(RUNS, facts).tags["dataset_left_out"] == "1"
-    assert facts["left_out_by"] == str(OWN)
-    assert f"1 image left out by the audit ({OWN})" in facts["notes"]
+    assert facts.left_out_by == str(OWN)
+    assert f"1 image left out by the audit ({OWN})" in facts.notes
 
 
 # --- going on ---------------------------------------------------------------------------------------
 
 
-def recorded(images: Path, name: str = "x", *, clean: bool = False) -> dict[str, Any]:
+def recorded(images: Path, name: str = "x", *, clean: bool = False) -> SearchFacts:
     experiment = Experiment(name, trials=2, budget_s=None, strategy="tpe", seed=1, output=RUNS)
     experiment.folder.mkdir(parents=True, exist_ok=True)
     begin(experiment, Ready(reading.load("default")[0], searched(images, clean=clean), {}, {}))
-    facts: dict[str, Any] = json.loads((experiment.folder / SEARCH_FILE).read_text())
-    return facts
+    return SearchFacts.read(experiment.folder)
 
 
 def refused(images: Path, *, clean: bool = False) -> str:

@@ -30,6 +30,7 @@ from tune_tl.driver import options
 from tune_tl.errors import BadInput
 from tune_tl.experiment import CONFIG_FIELDS
 from tune_tl.record import ledger
+from tune_tl.record.book import Book
 from tune_tl.report import page
 from tune_tl.report.text import text
 from tune_tl.results import loading
@@ -158,8 +159,9 @@ def copied(sound: Path) -> Path:
 
 def read(folder: Path) -> tuple[Any, ...]:
     """All that is ever asked of a record."""
-    ledger.require_whole(folder)
-    return ledger.read(folder), ledger.unfinished(folder), ledger.elapsed(folder), ledger.lines(folder)
+    book = Book.read(folder)
+    book.require_whole()
+    return book.ended, book.unfinished, book.elapsed, len(book.lines)
 
 
 @often
@@ -173,7 +175,7 @@ def test_a_line_that_was_changed_is_never_taken_for_another(sound: Path, data: s
     with understood_or(BadInput):
         assert set(loading.load(folder).timeline) <= set(loading.load(sound).timeline)
         for result in read(folder)[0]:
-            (twin,) = [known for known in ledger.read(sound) if known.trial == result.trial]
+            (twin,) = [known for known in Book.read(sound).ended if known.trial == result.trial]
             assert result.epochs == twin.epochs[: len(result.epochs)]
             assert (result.state, result.ended, result.reason) == (twin.state, twin.ended, twin.reason)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.record import ledger
+from tune_tl.record.book import Book
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE, Ledger
 
 
@@ -57,13 +57,13 @@ def write(folder: Path, *results: TrialResult, end: bool = True, at: float = 5.0
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     write(tmp_path, *RESULTS)
-    assert ledger.read(tmp_path) == RESULTS
+    assert Book.read(tmp_path).ended == RESULTS
 
 
 def test_a_folder_without_a_record_is_an_empty_one(tmp_path: Path) -> None:
-    assert ledger.read(tmp_path) == []
-    assert ledger.unfinished(tmp_path) == {}
-    assert ledger.elapsed(tmp_path) == 0
+    assert Book.read(tmp_path).ended == []
+    assert Book.read(tmp_path).unfinished == {}
+    assert Book.read(tmp_path).elapsed == 0
 
 
 def test_a_line_is_on_the_disk_before_the_next_thing_happens(tmp_path: Path) -> None:
@@ -79,25 +79,25 @@ def test_a_line_is_on_the_disk_before_the_next_thing_happens(tmp_path: Path) -> 
 def test_numbers_that_are_none_stay_so(tmp_path: Path) -> None:
     result = replace(ended(config(0), 0), epochs=(replace(metrics(1), train_loss=math.nan),))
     write(tmp_path, result)
-    (read,) = ledger.read(tmp_path)
+    (read,) = Book.read(tmp_path).ended
     assert math.isnan(read.epochs[0].train_loss)
 
 
 def test_trials_that_were_cut_off_are_known(tmp_path: Path) -> None:
     write(tmp_path, RESULTS[0])
     write(tmp_path, ended(config(5), 2), ended(config(6), 1), end=False)
-    assert {c: len(epochs) for c, epochs in ledger.unfinished(tmp_path).items()} == {
+    assert {c: len(epochs) for c, epochs in Book.read(tmp_path).unfinished.items()} == {
         config(5): 2,
         config(6): 1,
     }
-    assert ledger.read(tmp_path) == RESULTS[:1]
+    assert Book.read(tmp_path).ended == RESULTS[:1]
 
 
 def test_the_time_on_record_is_the_latest_of_epochs_and_ends(tmp_path: Path) -> None:
     write(tmp_path, ended(config(0), 1, at=9.0), at=5.0)
-    assert ledger.elapsed(tmp_path) == 9
+    assert Book.read(tmp_path).elapsed == 9
     write(tmp_path, ended(config(1), 1), at=20.0, end=False)
-    assert ledger.elapsed(tmp_path) == 20
+    assert Book.read(tmp_path).elapsed == 20
 
 
 def test_a_trial_that_was_run_again_has_only_its_own_epochs(tmp_path: Path) -> None:
@@ -105,14 +105,14 @@ def test_a_trial_that_was_run_again_has_only_its_own_epochs(tmp_path: Path) -> N
     first = replace(ended(config(0), 4, State.FAILED), epochs=tuple(metrics(n, 0.9) for n in range(1, 5)))
     again = replace(ended(config(0), 0, State.STOPPED), epochs=(metrics(1, 0.3), metrics(2, 0.4)))
     write(tmp_path, first, again)
-    assert ledger.read(tmp_path)[-1] == again
+    assert Book.read(tmp_path).ended[-1] == again
 
 
 def test_a_trial_that_goes_on_from_its_checkpoint_keeps_its_epochs(tmp_path: Path) -> None:
     whole = ended(config(0), 4)
     write(tmp_path, replace(whole, epochs=whole.epochs[:2]), end=False)
     write(tmp_path, replace(whole, epochs=whole.epochs[2:]))
-    assert ledger.read(tmp_path) == [whole]
+    assert Book.read(tmp_path).ended == [whole]
 
 
 @pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
@@ -123,9 +123,9 @@ def test_a_torn_last_line_is_passed_over_and_written_over(tmp_path: Path, name: 
     write(tmp_path, *RESULTS)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole + torn)
-    assert ledger.read(tmp_path) == RESULTS
+    assert Book.read(tmp_path).ended == RESULTS
     write(tmp_path, ended(config(7), 2))
-    assert ledger.read(tmp_path) == [*RESULTS, ended(config(7), 2)]
+    assert Book.read(tmp_path).ended == [*RESULTS, ended(config(7), 2)]
     assert (tmp_path / name).read_bytes().startswith(whole + b"{")
 
 
@@ -134,10 +134,10 @@ def test_a_line_without_its_end_is_neither_read_nor_kept(tmp_path: Path) -> None
     write(tmp_path, *RESULTS)
     path = tmp_path / ENDS_FILE
     path.write_bytes(path.read_bytes().removesuffix(b"\n"))
-    assert ledger.read(tmp_path) == RESULTS[:-1]
+    assert Book.read(tmp_path).ended == RESULTS[:-1]
     Ledger(tmp_path, lambda: 0.0).close()
-    assert ledger.read(tmp_path) == RESULTS[:-1]
-    assert ledger.unfinished(tmp_path) == {RESULTS[-1].config: RESULTS[-1].epochs}
+    assert Book.read(tmp_path).ended == RESULTS[:-1]
+    assert Book.read(tmp_path).unfinished == {RESULTS[-1].config: RESULTS[-1].epochs}
 
 
 @pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
@@ -151,14 +151,9 @@ def test_damage_anywhere_else_is_told_with_its_line(tmp_path: Path, name: str, d
     lines[1] = damage
     (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(BadInput) as error:
-        ledger.read(tmp_path)
+        Book.read(tmp_path)
     assert f"{tmp_path / name}:2: " in str(error.value)
     assert "\n" not in str(error.value)
-    for question in (ledger.elapsed, ledger.unfinished):
-        try:
-            question(tmp_path)
-        except BadInput as error:
-            assert f"{tmp_path / name}:2: " in str(error)
 
 
 @pytest.mark.parametrize("change", [('"augment"', '"augmentation"'), ('"seed": 0', '"seed": 0, "new": 1')])
@@ -171,7 +166,7 @@ def test_a_record_of_another_version_is_told_from_a_sound_one(
     sound = [json.dumps({k: v for k, v in row.items() if k != "crc"}) for row in rows]
     path.write_text("\n".join([sound[0].replace(*change), *sound[1:], ""]))
     with pytest.raises(BadInput, match=rf"{ENDS_FILE}:1: "):
-        ledger.read(tmp_path)
+        Book.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
@@ -180,7 +175,7 @@ def test_a_single_changed_digit_is_noticed(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(path.read_bytes().replace(b'"seed": 2', b'"seed": 3', 1))
     with pytest.raises(BadInput, match=rf"{name}:\d: .*checksum"):
-        ledger.read(tmp_path)
+        Book.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", [EPOCHS_FILE, ENDS_FILE])
@@ -201,18 +196,18 @@ def test_a_line_cannot_do_without_its_checksum(
     first, *others = (tmp_path / name).read_bytes().splitlines()
     (tmp_path / name).write_bytes(b"\n".join([change(first), *others, b""]))
     with pytest.raises(BadInput, match=rf"{name}:1: .*checksum"):
-        ledger.read(tmp_path)
+        Book.read(tmp_path)
 
 
 def test_a_record_that_was_cut_off_anywhere_is_whole(tmp_path: Path) -> None:
     ledger_of = Ledger(tmp_path, lambda: 1.0)
-    ledger.require_whole(tmp_path)
+    Book.read(tmp_path).require_whole()
     for result in RESULTS:
         for epoch in result.epochs:
             ledger_of.epoch(result.config, epoch)
-            ledger.require_whole(tmp_path)
+            Book.read(tmp_path).require_whole()
         ledger_of.end(result)
-        ledger.require_whole(tmp_path)
+        Book.read(tmp_path).require_whole()
     ledger_of.close()
 
 
@@ -233,17 +228,17 @@ def test_lines_that_are_gone_are_missed(tmp_path: Path, name: str, how: str) -> 
         case "less a line":
             path.write_bytes(b"".join(lines[:1] + lines[2:]))
     with pytest.raises(BadInput, match=f"(?s){name}.*--name"):
-        ledger.require_whole(tmp_path)
+        Book.read(tmp_path).require_whole()
 
 
 def test_a_failed_trial_that_is_run_again_is_unfinished_until_it_ends(tmp_path: Path) -> None:
     failed, again = ended(config(0), 1, State.FAILED), ended(config(0), 2)
     write(tmp_path, failed, RESULTS[2])
     write(tmp_path, again, end=False)
-    assert ledger.unfinished(tmp_path) == {config(0): again.epochs}
-    assert ledger.read(tmp_path) == [RESULTS[2]]
+    assert Book.read(tmp_path).unfinished == {config(0): again.epochs}
+    assert Book.read(tmp_path).ended == [RESULTS[2]]
     write(tmp_path, again)
-    assert ledger.read(tmp_path) == [RESULTS[2], again]
+    assert Book.read(tmp_path).ended == [RESULTS[2], again]
 
 
 @settings(max_examples=150, deadline=None)
@@ -260,16 +255,17 @@ def test_a_file_cut_at_any_byte_loses_no_earlier_line(
     (folder / name).write_bytes(cut + tail.replace(b"\n", b""))  # what a disk may leave there
     lines = cut.count(b"\n")
 
-    read = ledger.read(folder)
+    read = Book.read(folder).ended
     if name == ENDS_FILE:
         assert read == RESULTS[:lines]
     else:
         assert [r.trial for r in read] == [r.trial for r in RESULTS]
         assert sum(len(r.epochs) for r in read) == lines
-    ledger.elapsed(folder)
-    ledger.unfinished(folder)
+    book = Book.read(folder)
+    assert book.elapsed <= 9
+    assert all(epochs for epochs in book.unfinished.values())
 
     more = ended(config(8), 2)
     write(folder, more)
-    assert ledger.read(folder) == [*read, more]
+    assert Book.read(folder).ended == [*read, more]
     assert (folder / name).read_bytes().count(b"\n") == lines + (1 if name == ENDS_FILE else 2)

@@ -20,11 +20,10 @@ from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready
-from tune_tl.record import ledger
-from tune_tl.record.facts import versions
+from tune_tl.record.book import Book
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, versions
 from tune_tl.record.images import MANIFEST_FILE
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE, Ledger, Past
-from tune_tl.results.loading import RESULT_FILE, SEARCH_FILE
 from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints
@@ -86,7 +85,7 @@ def concluded(folder: Path) -> Path:
     book.epoch(config(4), metrics(4, 3))
     book.end(TrialResult(config(4).key, config(4), State.COMPLETED, (), 0.0, 2.0))
     book.close()
-    (folder / RESULT_FILE).write_text(json.dumps({"trials": 4, "lines": ledger.lines(folder)}))
+    (folder / RESULT_FILE).write_text(json.dumps({"trials": 4, "lines": len(Book.read(folder).lines)}))
     return folder
 
 

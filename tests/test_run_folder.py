@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from tune_tl.data.folder import scan
-from tune_tl.driver.observers import KeptWeights
+from tune_tl.driver.observers import BestWeights
 from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready
-from tune_tl.record.facts import versions
+from tune_tl.record.facts import SEARCH_FILE, versions
 from tune_tl.record.folder import claimed, name_for
-from tune_tl.results.loading import SEARCH_FILE
 from tune_tl.results.ranking import finalists
 from tune_tl.spaces import reading
 from tune_tl.training.checkpoint import Checkpoints
@@ -357,7 +356,7 @@ def test_only_the_weights_of_those_that_would_be_finalists_stay(tmp_path: Path) 
         running.write_text("in training")
         for past in results[:first]:  # by a process that was killed before it removed anything
             finish(past)
-        kept = KeptWeights(tmp_path, results[:first])
+        kept = BestWeights(tmp_path, results[:first])
         for n in range(first, len(results)):
             finish(results[n])
             kept.end(results[n])
@@ -366,7 +365,7 @@ def test_only_the_weights_of_those_that_would_be_finalists_stay(tmp_path: Path) 
 
 
 def test_a_trial_that_never_wrote_weights_can_end(tmp_path: Path) -> None:
-    KeptWeights(tmp_path, []).end(result(0, 0, 0.5, State.FAILED))
+    BestWeights(tmp_path, []).end(result(0, 0, 0.5, State.FAILED))
     assert list(tmp_path.iterdir()) == []
 
 

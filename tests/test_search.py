@@ -24,7 +24,7 @@ from PIL import Image
 from place import ONE_AT_A_TIME, SECONDS, TWO_AT_A_TIME, Done, Place, finish, place_in, wait_until
 
 from tune_tl.experiment import State
-from tune_tl.record import ledger
+from tune_tl.record.book import Book
 from tune_tl.results.ranking import finalists
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import find
@@ -99,7 +99,7 @@ def test_the_result_says_what_was_found_and_on_what(
 def test_the_test_split_is_looked_at_for_finalists_only(
     place: Place, whole: Done, result: dict[str, Any]
 ) -> None:
-    final = [r.trial for r in finalists(ledger.read(place.folder / "runs/tiny"))]
+    final = [r.trial for r in finalists(Book.read(place.folder / "runs/tiny").ended)]
     assert list(result["test_scores"]) == final
     assert 1 <= len(final) < 4
     with (place.folder / "runs/tiny/leaderboard.csv").open(newline="") as file:
@@ -132,7 +132,7 @@ def test_mlflow_has_one_parent_and_one_nested_run_a_trial(
     assert parent.data.metrics["test_f1"] == result["test_f1"]
     trials = {run.data.tags["tune_tl.trial"]: run for run in runs if run is not parent}
     assert len(runs) == 5
-    recorded = {r.trial: r for r in ledger.read(place.folder / "runs/tiny")}
+    recorded = {r.trial: r for r in Book.read(place.folder / "runs/tiny").ended}
     assert trials.keys() == recorded.keys()
     for trial, run in trials.items():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -299,7 +299,7 @@ def test_the_resumed_search_completes_and_reruns_nothing_that_had_ended(hunted: 
     assert 2 <= cut < TRIALS
     lines = Counter((row["trial"], row["epoch"]) for row in where.rows("tiny", "ledger.jsonl"))
     assert {lines[trial, epoch] for trial in stages["SIGINT"].ended for epoch in range(1, EPOCHS + 1)} == {1}
-    results = ledger.read(where.folder / "runs/tiny")
+    results = Book.read(where.folder / "runs/tiny").ended
     assert {(r.state, len(r.epochs)) for r in results} == {(State.COMPLETED, EPOCHS)}
 
 

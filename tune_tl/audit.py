@@ -5,29 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_tl.errors import BadInput
-from tune_tl.terminal.door import Parser
+from tune_tl.terminal.door import Parser, door
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tune_tl.data.audit.findings import Findings
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write and print what is wrong with a folder's images. 0: done; 2: bad input; 130: interrupted."""
-    try:
-        return _audit(_parser().parse_args(argv))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _audit(options: argparse.Namespace) -> int:
+@door(_parser)
+def main(options: argparse.Namespace) -> int:
+    """Write and print what is wrong with a folder's images. 0: done; 2: bad input; 130: interrupted."""
     from rich.console import Console
 
     from tune_tl.data.audit import cleaned  # numpy: not for --help

@@ -13,23 +13,7 @@ from tune_tl.errors import BadInput, near
 from tune_tl.storage import contents
 from tune_tl.storage.contents import Entry
 from tune_tl.storage.files import cache_dir
-from tune_tl.terminal.door import Parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what is cached, or remove it and say what that freed. 0: done; 2: bad input."""
-    try:
-        options = _parser().parse_args(argv)
-        root = cache_dir()
-        if options.clear is None:
-            _list(root, contents.listing(root), options.json)
-        else:
-            wanted = _known(options.clear, contents.kinds(root))
-            _clear([entry for entry in contents.listing(root) if entry.kind in wanted], options.json)
-        return 0
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+from tune_tl.terminal.door import Parser, door
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +25,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clear", nargs="*", metavar="KIND", help="remove these kinds, or everything")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
+
+
+@door(_parser)
+def main(options: argparse.Namespace) -> int:
+    """Print what is cached, or remove it and say what that freed. 0: done; 2: bad input."""
+    root = cache_dir()
+    if options.clear is None:
+        _list(root, contents.listing(root), options.json)
+    else:
+        wanted = _known(options.clear, contents.kinds(root))
+        _clear([entry for entry in contents.listing(root) if entry.kind in wanted], options.json)
+    return 0
 
 
 def _known(asked: Sequence[str], kinds: Sequence[str]) -> Sequence[str]:

@@ -15,19 +15,13 @@ from tune_tl.data.layout import is_text
 from tune_tl.data.web.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
 from tune_tl.data.web.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
 from tune_tl.errors import BadInput
-from tune_tl.terminal.door import Parser, exit_code
+from tune_tl.terminal.door import Parser, door
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LONGEST_WAIT_S = 3600.0
 LONGEST_NAME = 200  # bytes; file systems take 255
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Collect. 0: done; 1: a class is without an image; 2: bad input; 130, 143: interrupted."""
-    again = "interrupted; what came is kept, and the same command goes on"
-    return exit_code(lambda: _collect(_parser().parse_args(argv)), again)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _collect(options: argparse.Namespace) -> int:
-    """The whole program: what is wanted, then each class in turn, then what is to be known of it."""
+@door(_parser, interrupted="interrupted; what came is kept, and the same command goes on")
+def main(options: argparse.Namespace) -> int:
+    """Collect. 0: done; 1: a class is without an image; 2: bad input; 130, 143: interrupted."""
     wanted = _wanted(options.classes, tuple(options.sources))
     named = {host for source in options.sources for host in _hosts(source)}
     _require_icrawler()

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 VAL_F1 = "val_f1"  # macro-F1 on validation: the one number that selects
 TEST_F1 = "test_f1"  # macro-F1 on test: looked at once, for finalists
 EPOCH = "epoch"
 BEST = "best_val_f1"  # the best val_f1 so far that counts: what ranks a trial, and so what stops it
 
+SEEDS = 2**32  # as many as NumPy, and so Optuna, has
+
 Unfreeze = int | Literal["all"]
+Augment = Literal["none", "light", "medium", "strong"]
+AUGMENTS: tuple[str, ...] = get_args(Augment)
 Clock = Callable[[], float]  # seconds since the search's start
 
 
@@ -41,26 +45,101 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class TrialConfig:
-    """Everything that decides a trial's numbers. Equal configs give equal metrics on one machine."""
+class Rule:
+    """What values a space may give a field of `TrialConfig`."""
 
-    backbone: str
-    pretrained: bool = True  # False: it starts from nothing, and all of it is trained
-    drop_stages: int = 0  # stages cut off the backbone's end
-    unfreeze: Unfreeze = 0  # stages trained with the head, counted from the end; "all" for every one
-    head_layers: int = 1  # fully connected ones; 1 for a linear head
-    head_width: int = 256  # units of each of them but the last
-    head_lr: float = 3e-3  # peak of the one-cycle schedule for the new head
-    body_lr: float | None = None  # the same for unfrozen stages; None where nothing is unfrozen
-    weight_decay: float = 1e-2
-    augment: str = "light"
-    batch_size: int = 32
-    label_smoothing: float = 0.0
-    class_weights: bool = False  # weigh the loss by inverse class frequency
-    image_size: int | None = None  # pixels a side; None for the backbone's own
-    grayscale: bool = False  # images are seen without their colours
-    epochs: int = 10
-    seed: int = 0
+    says: str  # in words, for an error
+    holds: Callable[[Any], bool]
+    read: Callable[[Any], Any] = lambda value: (
+        value
+    )  # what YAML has, as the field has it; may raise ValueError
+
+
+def _number(value: Any) -> float:
+    # YAML 1.1 reads 1e-4 (no dot) as text.
+    if isinstance(value, bool):
+        raise ValueError
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise ValueError
+    return value
+
+
+def _number_rule(says: str, holds: Callable[[float], bool]) -> Rule:
+    return Rule(says, holds, _number)
+
+
+def _whole_rule(says: str, low: int, high: int = 2**63) -> Rule:
+    return Rule(says, lambda value: low <= value <= high, _whole)
+
+
+def _or(other: Any, rule: Rule, says: str = "") -> Rule:
+    """Besides what `rule` has, `other`."""
+    return Rule(
+        says or rule.says,
+        lambda value: value == other or rule.holds(value),
+        lambda value: value if value == other else rule.read(value),
+    )
+
+
+def _ruled(rule: Rule, default: Any = MISSING, *, later: bool = False, of_transfer: bool = False) -> Any:
+    """A field that spaces may set by this rule.
+
+    `later`: earlier records lack it; with its default a trial is the one that it was, and has its key.
+    `of_transfer`: it says how to transfer what was learnt before, and at which of the sizes that such
+    networks take; not drawn for a network that starts from nothing.
+    """
+    return field(default=default, metadata={"rule": rule, "later": later, "of_transfer": of_transfer})
+
+
+_FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+_RATE = _number_rule("a number above 0", lambda value: 0 < value < 10)
+_STAGES = _whole_rule("a number of stages from 0", 0)
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that decides a trial's numbers. Equal configs give equal metrics on one machine.
+
+    A field carries its own rule: to add one is to add a line here.
+    """
+
+    backbone: str = _ruled(Rule("the name of a network", lambda value: isinstance(value, str)))
+    # False: it starts from nothing, and all of it is trained.
+    pretrained: bool = _ruled(_FLAG, True, later=True)
+    # Stages cut off the backbone's end.
+    drop_stages: int = _ruled(_STAGES, 0, later=True, of_transfer=True)
+    # Stages trained with the head, counted from the end; "all" for every one.
+    unfreeze: Unfreeze = _ruled(_or("all", _STAGES, "a number of stages from 0, or all"), 0, of_transfer=True)
+    # Fully connected ones; 1 for a linear head. Then the units of each of them but the last.
+    head_layers: int = _ruled(
+        _whole_rule("a number of layers from 1 to 8", 1, 8), 1, later=True, of_transfer=True
+    )
+    head_width: int = _ruled(
+        _whole_rule("a number of units from 1 to 8192", 1, 8192), 256, later=True, of_transfer=True
+    )
+    # Peak of the one-cycle schedule for the new head; the same for unfrozen stages, None where none are.
+    head_lr: float = _ruled(_RATE, 3e-3)
+    body_lr: float | None = _ruled(_or(None, _RATE), None, of_transfer=True)
+    weight_decay: float = _ruled(_number_rule("a number from 0", lambda value: 0 <= value < 10), 1e-2)
+    augment: Augment = _ruled(Rule(f"one of {', '.join(AUGMENTS)}", lambda value: value in AUGMENTS), "light")
+    batch_size: int = _ruled(_whole_rule("a whole number of at least 2", 2), 32)
+    label_smoothing: float = _ruled(
+        _number_rule("a number from 0 and below 1", lambda value: 0 <= value < 1), 0.0
+    )
+    # Weigh the loss by inverse class frequency.
+    class_weights: bool = _ruled(_FLAG, False)
+    # Pixels a side; None for the backbone's own.
+    image_size: int | None = _ruled(
+        _or(None, _whole_rule("pixels a side, from 16 to 2048", 16, 2048)), None, of_transfer=True
+    )
+    # Images are seen without their colours.
+    grayscale: bool = _ruled(_FLAG, False, later=True)
+    epochs: int = _ruled(_whole_rule("a whole number of at least 1", 1), 10)
+    seed: int = _ruled(_whole_rule(f"a whole number from 0 and below {SEEDS}", 0, SEEDS - 1), 0)
 
     @property
     def key(self) -> str:
@@ -102,9 +181,10 @@ class TrialConfig:
         return cls(**values)
 
 
-# Fields that earlier records lack: with these values a trial is the one that it was, and has its key.
-LATER = {"pretrained": True, "drop_stages": 0, "head_layers": 1, "head_width": 256, "grayscale": False}
 CONFIG_FIELDS = tuple(f.name for f in fields(TrialConfig))
+RULES: Mapping[str, Rule] = {f.name: f.metadata["rule"] for f in fields(TrialConfig)}
+LATER = {f.name: f.default for f in fields(TrialConfig) if f.metadata["later"]}
+OF_TRANSFER = frozenset(f.name for f in fields(TrialConfig) if f.metadata["of_transfer"])
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_tl.errors import BadInput
-from tune_tl.terminal.door import Parser
+from tune_tl.terminal.door import Parser, door
 
 if TYPE_CHECKING:
     from tune_tl.results.ranking import Leaderboard
 
 BY = ("strategy", "backbone", "search")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the leaderboard. 0: done; 1: no trial of the search has a score; 2: bad input."""
-    try:
-        return _show(_parser().parse_args(argv))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,14 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _show(options: argparse.Namespace) -> int:
-    from tune_tl.record.folder import find, names
+@door(_parser)
+def main(options: argparse.Namespace) -> int:
+    """Print the leaderboard. 0: done; 1: no trial of the search has a score; 2: bad input."""
+    from tune_tl.record.folder import search_folder, searches
     from tune_tl.results.loading import load  # numpy: not for --help
 
-    board = load(find(options.output, options.name))
+    board = load(search_folder(options.output, options.name))
     others: list[Leaderboard] = []
     if options.by == "search":
-        others = [load(options.output / name) for name in names(options.output)]
+        others = [load(options.output / name) for name in searches(options.output)]
     if options.html:
         _write_page(options.html, board)
     if options.json:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tune_tl.errors import BadInput
-from tune_tl.terminal.door import Parser
+from tune_tl.terminal.door import Parser, door
 
 if TYPE_CHECKING:
+    from tune_tl.record.facts import SearchFacts
     from tune_tl.tracking.catch_up import Story
 
 QUIET_S = 2.0  # what takes longer says how far it is
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Complete MLflow's record of a search. 0: done; 2: bad input, or MLflow cannot be had."""
-    try:
-        return _sync(_parser().parse_args(argv))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,17 +34,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sync(options: argparse.Namespace) -> int:
-    from tune_tl.record.facts import SEARCH_FILE
-    from tune_tl.record.folder import claimed, find
+@door(_parser)
+def main(options: argparse.Namespace) -> int:
+    """Complete MLflow's record of a search. 0: done; 2: bad input, or MLflow cannot be had."""
+    from tune_tl.record.facts import SearchFacts
+    from tune_tl.record.folder import claimed, search_folder
     from tune_tl.tracking.catch_up import Incomplete, catch_up
     from tune_tl.tracking.store import same_store, shown
 
-    folder = find(options.output, options.name)
+    folder = search_folder(options.output, options.name)
     with claimed(folder):
-        facts = _facts(folder / SEARCH_FILE)
-        uri = same_store(facts.get("tracking_uri"), options.tracking_uri)
-        story = _told(folder, facts)
+        facts = SearchFacts.read(folder, required=["id", "space", "strategy", "dataset", "class_names"])
+        uri = same_store(facts.tracking_uri, options.tracking_uri)
+        story = _story(folder, facts)
         try:
             changed = catch_up(uri, story, _Progress())
         except Incomplete as missing:
@@ -65,34 +57,29 @@ def _sync(options: argparse.Namespace) -> int:
     return 0
 
 
-def _told(folder: Path, facts: dict[str, Any]) -> Story:
-    from tune_tl.driver.observers import report_files
-    from tune_tl.record import ledger
-    from tune_tl.record.facts import RESULT_FILE
+def _story(folder: Path, facts: SearchFacts) -> Story:
+    """What the record says of a search. Raises BadInput if it is damaged."""
+    from tune_tl.record.book import Book
+    from tune_tl.record.facts import RESULT_FILE, ResultFacts
+    from tune_tl.record.ledger import Past
+    from tune_tl.report.page import report_files
     from tune_tl.tracking.catch_up import Story
-    from tune_tl.tracking.description import Findings, Search
+    from tune_tl.tracking.description import Conclusion, Search
 
-    past = ledger.Past(tuple(ledger.read(folder)), ledger.unfinished(folder))
-    elapsed = ledger.elapsed(folder)
-    files = [file for name in (ledger.EPOCHS_FILE, ledger.ENDS_FILE) if (file := folder / name).exists()]
-    # The last line was written when its file was.
-    last = max((file.stat().st_mtime for file in files), default=time.time())
-    concluded = folder / RESULT_FILE
-    result = _facts(concluded) if concluded.exists() else {}
+    book = Book.read(folder)
+    result = ResultFacts.read(folder) if (folder / RESULT_FILE).exists() else ResultFacts()
+    # What was concluded before the search went on is no end.
+    over = result.lines == len(book.lines)
     try:
-        # What was concluded before the search went on is no end.
-        over = result.get("lines") == ledger.lines(folder)
-        findings = Findings.of(result, report_files(folder)) if over else None
-        return Story(Search.of(folder, facts), past, findings, last - elapsed, elapsed)
+        return Story(
+            Search.of(folder, facts),
+            Past(tuple(book.ended), book.unfinished),
+            Conclusion.of(result, report_files(folder)) if over else None,
+            book.written - book.elapsed,
+            book.elapsed,
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{folder}: its record is damaged or of another version ({error!r})") from None
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{path} is missing or damaged ({error}); restore it") from None
 
 
 class _Progress:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tune_tl.experiment import State
-from tune_tl.tracking.tracker import Findings, Tracker, tracking_uri
+from tune_tl.tracking.tracker import Conclusion, Tracker, tracking_uri
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 pytestmark = pytest.mark.browser
@@ -47,7 +47,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, example: Any) -> tuple[Pat
             example.track(tracker, example.result(index, *failed))
         page = folder / "leaderboard.html"
         page.write_text("<h1>The leaderboard of s</h1>")
-        tracker.finish(Findings({"val_f1": 0.93, "test_f1": 0.9}, artifacts=[page]))
+        tracker.finish(Conclusion({"val_f1": 0.93, "test_f1": 0.9}, artifacts=[page]))
         tracker.close(60)
     assert tracker.problem is None
     assert tracker.page is not None

@@ -24,8 +24,9 @@ from mlflow import MlflowClient
 from on_record import breaches, config, epoch, result, write_search
 
 from tune_tl.experiment import State, TrialResult
+from tune_tl.record.facts import ResultFacts, SearchFacts
 from tune_tl.tracking.health import check
-from tune_tl.tracking.tracker import CLOSE_SECONDS, Findings, Search, Tracker
+from tune_tl.tracking.tracker import CLOSE_SECONDS, Conclusion, Search, Tracker
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/tracking")))}
@@ -40,7 +41,8 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     """A search that is on record already; what it tells a tracker is what a test lets it tell."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs/s"
-    return Search.of(folder, write_search(folder, ENDED))
+    write_search(folder, ENDED)
+    return Search.of(folder, SearchFacts.read(folder))
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def store(tmp_path: Path, migrated: Path) -> str:
     return f"sqlite:///{shutil.copy(migrated, tmp_path / 'mlflow.db')}"
 
 
-def findings(search: Search) -> Findings:
-    return Findings.of(json.loads((search.folder / "result.json").read_text()), [])
+def findings(search: Search) -> Conclusion:
+    return Conclusion.of(ResultFacts.read(search.folder), [])
 
 
 class Told(Tracker):
@@ -294,9 +296,9 @@ def test_a_store_that_is_damaged_in_the_middle_is_left_alone_from_then_on(
 ON_A_SMALL_DISK = """
 import shutil, sys, time
 from pathlib import Path
-from test_outages import ENDED, Told, findings, Search, breaches, complete, json
+from test_outages import ENDED, SearchFacts, Told, findings, Search, breaches, complete, json
 disk, folder = Path(sys.argv[1]), Path(sys.argv[2])
-search = Search.of(folder, json.loads((folder / "search.json").read_text()))
+search = Search.of(folder, SearchFacts.read(folder))
 uri = f"sqlite:///{shutil.copy(sys.argv[3], disk)}"
 tracker = Told(uri)
 tracker.start(search)
@@ -352,10 +354,10 @@ def test_a_trial_that_nobody_takes_up_again_is_closed_with_the_search(
     code = """
 import sys, time
 from pathlib import Path
-from test_outages import ENDED, CUT_OFF, Told, Search, json
+from test_outages import ENDED, CUT_OFF, SearchFacts, Told, Search, json
 folder = Path(sys.argv[2])
 tracker = Told(sys.argv[1])
-tracker.start(Search.of(folder, json.loads((folder / "search.json").read_text())))
+tracker.start(Search.of(folder, SearchFacts.read(folder)))
 tracker.track(ENDED[:2])
 for config, epochs in CUT_OFF.items():
     tracker.epoch(config, epochs[0])

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from tune_tl.tracking.tracker import Findings, Tracker
+from tune_tl.tracking.tracker import Conclusion, Tracker
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ def test_a_closed_port_neither_raises_nor_waits(
     example.track(tracker, example.result(0))
     assert time.monotonic() - begun < 1
     wait_until(lambda: tracker.problem)
-    tracker.finish(Findings({"val_f1": 0.7}))
+    tracker.finish(Conclusion({"val_f1": 0.7}))
     begun = time.monotonic()
     tracker.close()
     assert time.monotonic() - begun < 5
@@ -87,7 +87,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
     wait_until(lambda: tracker.problem)
     with mlflow_ui(tmp_path, port=port) as address:
         wait_until(lambda: tracker.problem is None)
-        tracker.finish(Findings({"val_f1": 0.93}, artifacts=[plot]))
+        tracker.finish(Conclusion({"val_f1": 0.93}, artifacts=[plot]))
         tracker.close(60)
         assert tracker.problem is None
         client = MlflowClient(address)

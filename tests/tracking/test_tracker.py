@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from tune_tl.experiment import State
 from tune_tl.tracking.search_runs import metric_names
-from tune_tl.tracking.tracker import Findings, Tracker
+from tune_tl.tracking.tracker import Conclusion, Tracker
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60  # seconds that a test gives a loaded machine; nothing takes nearly as long
@@ -90,7 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, example: Any, results: li
     for result in results:
         example.track(tracker, result)
     tracker.finish(
-        Findings(
+        Conclusion(
             metrics={"val_f1": 0.93, "test_f1": 0.9},
             tags={"champion": results[1].trial},
             finalists={results[1].trial: 0.9, results[3].trial: 0.82},
@@ -202,7 +202,7 @@ def test_a_resumed_search_continues_its_runs(store: Store, example: Any) -> None
     second.end(done)  # out of the ledger
     example.track(second, half)  # repeats its first epoch
     example.track(second, example.result(3))
-    second.finish(Findings({"val_f1": 0.93}))
+    second.finish(Conclusion({"val_f1": 0.93}))
     second.close(PATIENCE)
     assert len(store.parents()) == 1
     assert {run.info.status for run in store.runs()} == {"FINISHED"}
@@ -242,7 +242,7 @@ def test_epochs_that_mlflow_never_saw_come_with_the_end(store: Store, example: A
 def test_a_search_in_which_nothing_finished_is_a_failed_run(store: Store, example: Any) -> None:
     tracker = Tracker(store.uri)
     tracker.start(example.search(store.folder / "s"))
-    tracker.finish(Findings({}))
+    tracker.finish(Conclusion({}))
     tracker.close(PATIENCE)
     (parent,) = store.parents()
     assert (parent.info.status, parent.data.metrics) == ("FAILED", {})
@@ -298,11 +298,11 @@ def test_searches_that_begin_at_once_share_a_fresh_store_in_silence(fresh: Store
     code = """
 import sys
 from pathlib import Path
-from tune_tl.tracking.tracker import Findings, Search, Tracker
+from tune_tl.tracking.tracker import Conclusion, Search, Tracker
 folder = Path(sys.argv[2]); folder.mkdir()
 tracker = Tracker(sys.argv[1])
 tracker.start(Search(folder.name, folder.name, folder, "asha-tpe", "trash", "local", ()))
-tracker.finish(Findings({"val_f1": 0.5}))
+tracker.finish(Conclusion({"val_f1": 0.5}))
 tracker.close(120)
 sys.exit(tracker.problem)
 """

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tune_tl.experiment import AUGMENTS
 from tune_tl.training.augment import DRAWS, POLICIES, Policy, augment, mix
 
 
@@ -256,3 +257,7 @@ def test_without_alpha_or_partner_a_batch_stays_itself(rows: int, alpha: float) 
 
 def test_only_the_strongest_policy_mixes() -> None:
     assert [name for name, policy in POLICIES.items() if policy.mix] == ["strong"]
+
+
+def test_every_policy_that_a_config_may_name_is_there() -> None:
+    assert tuple(POLICIES) == AUGMENTS

@@ -23,7 +23,7 @@ from rich.console import Console
 from tune_tl.data.store import open_images
 from tune_tl.experiment import EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready, check
-from tune_tl.record import ledger
+from tune_tl.record.book import Book
 from tune_tl.record.ledger import Ledger, Past
 from tune_tl.spaces import reading
 from tune_tl.training.trainer import train
@@ -131,7 +131,7 @@ def ready_for(folder: Path, rates: list[float]) -> Ready:
         f"unfreeze: 0\nhead_lr: {{low: 1e-4, high: 1e-1, log: true}}\nfirst:\n{first}"
     )
     space, _ = reading.load(str(folder / "tiny.yaml"))
-    return check(space, None, drop_bad=False, console=Console(file=StringIO()))
+    return check(space, None, console=Console(file=StringIO()))
 
 
 def search(wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None) -> Told:
@@ -225,9 +225,9 @@ def test_a_trial_that_goes_on_crashing_or_hangs_fails_with_its_reason(
 
 def test_the_record_has_every_trial_once_and_is_whole(harmed: tuple[Told, Path]) -> None:
     told, folder = harmed
-    ledger.require_whole(folder)
-    assert ledger.unfinished(folder) == {}
-    assert len(ledger.read(folder)) == len(told.results) == len(HARM)
+    Book.read(folder).require_whole()
+    assert Book.read(folder).unfinished == {}
+    assert len(Book.read(folder).ended) == len(told.results) == len(HARM)
 
 
 def test_nothing_is_said_in_more_than_a_line(harmed: tuple[Told, Path]) -> None:
@@ -261,8 +261,8 @@ def test_a_full_disk_in_a_trial_ends_the_search_and_not_the_trial(
     with pytest.raises(OSError, match="No space left") as error:
         search(wanted, ready)
     assert error.value.errno == errno.ENOSPC
-    assert ledger.read(wanted.folder) == []
-    (config,) = cut_off = ledger.unfinished(wanted.folder)
+    assert Book.read(wanted.folder).ended == []
+    (config,) = cut_off = Book.read(wanted.folder).unfinished
     monkeypatch.setenv("FAULTS", "{}")
     told = search(wanted, ready, Past((), cut_off))
     assert told.epochs == {config.head_lr: [3]}

@@ -94,7 +94,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
             Image.fromarray(pixels).save(folder / "images" / label / f"{n}.png")
     (folder / "tiny.yaml").write_text(SPACE)
     space, _ = reading.load(str(folder / "tiny.yaml"))
-    whole = check(space, None, drop_bad=False, console=Console(file=StringIO()))
+    whole = check(space, None, console=Console(file=StringIO()))
     nans, torn = folder / "nans.pth", folder / "torn.pth"
     state = torch.load(whole.pretrained["efficientnet_lite1"].weights, weights_only=True)
     torch.save({k: v * float("nan") if v.is_floating_point() else v for k, v in state.items()}, nans)

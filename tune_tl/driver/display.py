@@ -65,9 +65,6 @@ class Display(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Take the panel away."""
         self._live.stop()
 

@@ -157,7 +157,6 @@ def check(
     space: Space,
     data: Path | None,
     *,
-    drop_bad: bool,
     console: Console,
     output: Path = Path("runs"),
     promising: Callable[[], None] = lambda: None,
@@ -173,7 +172,7 @@ def check(
     if _sound(dataset, pretrained.values()):
         promising()
     sizes = {size for found in pretrained.values() for size in space.sizes(found.backbone)}
-    dataset = decode(dataset, sizes, drop_bad=drop_bad or space.drop_bad_images, console=console)
+    dataset = decode(dataset, sizes, drop_bad=space.drop_bad_images, console=console)
     prove(space, pretrained, missing)
     _say(console, space, dataset, pretrained, missing)
     from tune_tl.data.store import open_images

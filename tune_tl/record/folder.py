@@ -1,4 +1,4 @@
-"""A search's own folder, `runs/<name>/`: its name, its lock, its JSON files, the weights it keeps."""
+"""A search's own folder, `runs/<name>/`: its name, who holds it, and how it is found again."""
 
 from __future__ import annotations
 
@@ -6,19 +6,45 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tune_tl.data.layout import is_text
 from tune_tl.errors import BadInput
-from tune_tl.record import ledger
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, recorded
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, SearchFacts
+from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE
 
 LOCK = ".lock"
+MARKS = (SEARCH_FILE, EPOCHS_FILE, ENDS_FILE, RESULT_FILE)  # a folder with one of them is a search's
 
 
-def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> str:
-    """The search's name: the one asked for, else the space's with a number if that is taken.
+class Taken(BadInput):
+    """A name is another search's, or another process's."""
+
+
+@contextlib.contextmanager
+def opened(output: Path, wanted: str | None, space: str, *, resume: bool) -> Iterator[Path]:
+    """The folder of the search, held for this process alone; a new one goes if nothing was put into it.
+
+    Its name is as of `name_for`. Raises BadInput if it cannot be had.
+    """
+    held_by_others: set[str] = set()
+    with contextlib.ExitStack() as held:
+        while True:
+            folder = output / name_for(output, wanted, space, resume=resume, but=held_by_others)
+            try:
+                held.enter_context(claimed(folder, fresh=not resume))
+                break
+            except Taken:
+                if wanted is not None or resume:
+                    raise
+                held_by_others.add(folder.name)
+        yield folder
+
+
+def name_for(output: Path, wanted: str | None, space: str, *, resume: bool, but: Collection[str] = ()) -> str:
+    """The search's name: the one asked for, else the space's with a number if that is taken or among `but`.
 
     With `resume`, the newest search of that space. Raises BadInput for a name that is taken, that is
     no file name, or that nothing can be resumed from.
@@ -35,10 +61,11 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
         raise BadInput(f"--output {str(output)!r} cannot be written; give another folder")
     if resume:
         if wanted is not None:
-            return find(output, wanted).name
-        mine = [n for n in names(output) if recorded(output / n, "space") == space]
+            return search_folder(output, wanted).name
+        spaces = {name: _space_of(output / name) for name in searches(output)}
+        mine = [name for name, its in spaces.items() if its == space]
         if not mine:
-            lost = [n for n in names(output) if recorded(output / n, "space") is None]
+            lost = [name for name, its in spaces.items() if its is None]
             hint = f" ({output / lost[0] / SEARCH_FILE} is missing or damaged)" if lost else ""
             raise BadInput(
                 f"nothing to resume: no search of {space!r} in {output}/{hint}; run it without --resume"
@@ -47,7 +74,9 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool) -> s
     # As --name takes it, so that the search can be resumed under it.
     base = re.sub(r"[^\w.-]", "_", space)[:50].lstrip(".-") or "search"
     name = wanted or next(
-        n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if not _taken(output / n)
+        n
+        for n in (base, *(f"{base}-{i}" for i in range(2, 100_000)))
+        if n not in but and not _taken(output / n)
     )
     if _taken(output / name):
         raise _exists(output / name)
@@ -62,19 +91,29 @@ def _taken(folder: Path) -> bool:
         return folder.exists()
 
 
-def _exists(folder: Path) -> BadInput:
-    return BadInput(f"{folder} exists already; give another --name, or --resume to go on with it")
+def _space_of(folder: Path) -> str | None:
+    """What was searched there; None if its record does not say."""
+    try:
+        return SearchFacts.read(folder, required=["space"]).space
+    except BadInput:
+        return None
+
+
+def _exists(folder: Path) -> Taken:
+    return Taken(f"{folder} exists already; give another --name, or --resume to go on with it")
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
     """Hold `folder`, made if need be, for this process alone; a `fresh` one for a search that is new.
 
-    Raises BadInput if it cannot be had.
+    One that was made here, and that nothing was put into, is removed again. Raises BadInput if it cannot be
+    had, Taken if that is because somebody has it.
     """
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, timeout=0)
+    made = [place for place in (folder, folder.parent) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (owner := folder.stat().st_uid) != os.geteuid():
@@ -84,7 +123,7 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
             )
         lock.acquire()
     except Timeout:
-        raise BadInput(
+        raise Taken(
             f"another process is running the search in {folder}; wait for it, stop it, or give another --name"
         ) from None
     except OSError as error:
@@ -96,13 +135,14 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
             raise _exists(folder)
         yield
     finally:
+        if folder in made and not _taken(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held
+            with contextlib.suppress(OSError):  # others may have made theirs beside it
+                made[-1].rmdir()
         lock.release()
 
 
-MARKS = (SEARCH_FILE, ledger.EPOCHS_FILE, ledger.ENDS_FILE, RESULT_FILE)
-
-
-def names(output: Path) -> list[str]:
+def searches(output: Path) -> list[str]:
     """The searches under `output`, the one written to last first."""
     if not output.is_dir():
         return []
@@ -113,11 +153,11 @@ def names(output: Path) -> list[str]:
     return [name for _, name in sorted(found, reverse=True)]
 
 
-def find(output: Path, name: str | None = None) -> Path:
+def search_folder(output: Path, name: str | None = None) -> Path:
     """The folder of the search `name`, or of the newest; BadInput with near spellings if there is none."""
     if name and Path(name).parent == output:  # as it is printed everywhere
         name = Path(name).name
-    known = names(output)
+    known = searches(output)
     if not known:
         raise BadInput(f"no search in {output}/: run `python -m tune_tl.search SPACE`, or give --output DIR")
     if name is None or name in known:

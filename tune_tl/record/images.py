@@ -42,7 +42,7 @@ def changes(folder: Path, dataset: Dataset) -> dict[str, list[str]]:
         return {}
 
 
-def told(changes: dict[str, list[str]]) -> str:
+def in_words(changes: dict[str, list[str]]) -> str:
     """The changes as one line for people: `3 added, 1 removed (cat/1.jpg, …)`."""
     parts = [f"{len(paths)} {what}" for what, paths in changes.items()]
     others = [path if is_text(path) else ascii(path) for paths in changes.values() for path in paths]
@@ -69,8 +69,8 @@ def _changes(before: _Seen, now: _Seen) -> dict[str, list[str]]:
     renamed = Counter(content(before, p) for p in gone) & Counter(content(now, p) for p in come)
     both = [p for p in now if p in before]
     found = {
-        "added": _less(come, [content(now, p) for p in come], renamed),
-        "removed": _less(gone, [content(before, p) for p in gone], renamed),
+        "added": _not_renamed(come, [content(now, p) for p in come], renamed),
+        "removed": _not_renamed(gone, [content(before, p) for p in gone], renamed),
         "changed": [p for p in both if content(before, p) != content(now, p)],
         LISTED: [p for p in both if before[p][1] != _OUT == now[p][1]],
         UNLISTED: [p for p in both if before[p][1] == _OUT != now[p][1]],
@@ -80,7 +80,9 @@ def _changes(before: _Seen, now: _Seen) -> dict[str, list[str]]:
     return {what: paths for what, paths in found.items() if paths}
 
 
-def _less(paths: list[str], contents: list[tuple[str, str]], renamed: Counter[tuple[str, str]]) -> list[str]:
+def _not_renamed(
+    paths: list[str], contents: list[tuple[str, str]], renamed: Counter[tuple[str, str]]
+) -> list[str]:
     """The paths but for as many of each content as were renamed."""
     left, kept = renamed.copy(), []
     for path, content in zip(paths, contents, strict=True):

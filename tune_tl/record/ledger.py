@@ -2,7 +2,7 @@
 
 Two files in the search's folder, one JSON object a line, each line flushed to disk before the call that
 writes it returns: `ledger.jsonl` has a line for each acknowledged epoch, `trials.jsonl` one for each trial
-that ended. The driver alone writes; everything that is shown or resumed later is read from here.
+that ended. The driver alone writes; everything that is shown or resumed later is read from here (book.py).
 
 The lines of both count together, 1, 2, 3, ... in `n`, so that lines that are gone are missed, and each
 carries the CRC-32 of itself, so that one that was changed is noticed.
@@ -11,22 +11,20 @@ carries the CRC-32 of itself, so that one that was changed is noticed.
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tune_tl.errors import BadInput
-from tune_tl.experiment import Clock, EpochMetrics, Observer, State, TrialConfig, TrialResult
-from tune_tl.record.facts import RESULT_FILE
+from tune_tl.experiment import Clock, EpochMetrics, Observer, TrialConfig, TrialResult
 from tune_tl.storage.files import sync_folder
 
 EPOCHS_FILE = "ledger.jsonl"
 ENDS_FILE = "trials.jsonl"
-_CRC = b', "crc": "'
+CRC = b', "crc": "'
 
 
 class Ledger(Observer):
@@ -37,7 +35,7 @@ class Ledger(Observer):
         self._epochs = _open_whole(folder / EPOCHS_FILE)
         self._ends = _open_whole(folder / ENDS_FILE)
         sync_folder(folder)
-        self._n = max((int(line.n) for line in _lines(folder) if line.n < math.inf), default=0)
+        self._n = max(map(_last_number, (folder / EPOCHS_FILE, folder / ENDS_FILE)))
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
         """Record one epoch, acknowledged now."""
@@ -68,7 +66,7 @@ class Ledger(Observer):
 
     def _append(self, file: BinaryIO, row: dict[str, Any]) -> None:
         whole = json.dumps(row | {"n": self._n + 1}).encode()
-        line = whole[:-1] + _CRC + b'%08x"}\n' % zlib.crc32(whole)
+        line = whole[:-1] + CRC + b'%08x"}\n' % zlib.crc32(whole)
         before = file.seek(0, os.SEEK_END)
         try:
             while line:
@@ -81,17 +79,6 @@ class Ledger(Observer):
 
 
 @dataclass(frozen=True)
-class _Line:
-    """One line of either file, `at` seconds since the search's start."""
-
-    n: float  # infinite where a file was not written by `Ledger`
-    at: float
-    config: TrialConfig
-    metrics: EpochMetrics | None = None
-    end: TrialResult | None = None  # without its epochs
-
-
-@dataclass(frozen=True)
 class Past:
     """What earlier runs of a search leave to the next."""
 
@@ -100,104 +87,14 @@ class Past:
     cut_off: Mapping[TrialConfig, tuple[EpochMetrics, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what a person should know before the search goes on, a line each
     prepared_s: float = 0.0  # that went by before the first trial could start, in all runs
+    elapsed_s: float = 0.0  # of search on record; this run counts on from there
 
+    def ends_at(self, budget_s: float | None) -> float | None:
+        """When the budget is spent, in seconds since the search's start; None without one.
 
-def read(folder: Path) -> list[TrialResult]:
-    """The trials that ended, each once, in the order they did; one that was run again by its last run.
-
-    A torn last line (the process died while writing it) was never acknowledged and is passed over;
-    damage anywhere else raises BadInput naming the file and the line.
-    """
-    return list(_replay(folder)[0].values())
-
-
-def unfinished(folder: Path) -> dict[TrialConfig, tuple[EpochMetrics, ...]]:
-    """The trials that ran when the search was cut off, with their acknowledged epochs. Raises as `read`."""
-    return _replay(folder)[1]
-
-
-def elapsed(folder: Path) -> float:
-    """Seconds of search on record; a resumed search counts on from here."""
-    return max((line.at for line in _lines(folder)), default=0.0)
-
-
-def lines(folder: Path) -> int:
-    """How many lines are on record."""
-    return len(_lines(folder))
-
-
-def require_whole(folder: Path) -> None:
-    """Raises BadInput if lines are gone from the record that no kill explains."""
-    gone = [name for name in (EPOCHS_FILE, ENDS_FILE) if not (folder / name).exists()]
-    there = {int(line.n) for line in _lines(folder) if line.n < math.inf}
-    missing = [n for n in range(1, max(there, default=0)) if n not in there]
-    if not gone and not missing:
-        return
-    if gone:
-        what = f"{folder / gone[0]} is missing"
-    else:
-        empty = [name for name in (EPOCHS_FILE, ENDS_FILE) if not (folder / name).stat().st_size]
-        which = folder / empty[0] if empty else f"{folder / EPOCHS_FILE} or {ENDS_FILE}"
-        what = f"{which} has lost lines: number {missing[0]} of {max(there)} is gone"
-    raise BadInput(
-        f"{what}, and trials would be run again; restore it, or start a search under another --name"
-    )
-
-
-def _replay(
-    folder: Path,
-) -> tuple[dict[str, TrialResult], dict[TrialConfig, tuple[EpochMetrics, ...]]]:
-    """What ended, by trial, and what did not, as one line after the other tells it."""
-    ended: dict[str, TrialResult] = {}
-    epochs: dict[TrialConfig, tuple[EpochMetrics, ...]] = {}
-    running: dict[TrialConfig, None] = {}
-    for line in _lines(folder):
-        config = line.config
-        if line.metrics:
-            # A trial that was run again writes its epochs anew: the later line holds, and what the earlier
-            # run had from there on is void.
-            kept = (m for m in epochs.get(config, ()) if m.epoch < line.metrics.epoch)
-            epochs[config] = (*kept, line.metrics)
-            running[config] = None
-            ended.pop(config.key, None)
-        elif line.end:
-            running.pop(config, None)
-            ended.pop(config.key, None)
-            ended[config.key] = replace(line.end, epochs=epochs.get(config, ()))
-    return ended, {config: epochs[config] for config in running}
-
-
-def _lines(folder: Path) -> list[_Line]:
-    """The lines of both files, in the order in which they were written."""
-    found = [*_parsed(folder / EPOCHS_FILE, _epoch), *_parsed(folder / ENDS_FILE, _end)]
-    return sorted(found, key=lambda line: line.n)
-
-
-def _epoch(row: dict[str, Any]) -> _Line:
-    return _Line(row.get("n", math.inf), float(row["t"]), _config(row), metrics=EpochMetrics.from_dict(row))
-
-
-def _end(row: dict[str, Any]) -> _Line:
-    config = _config(row)
-    result = TrialResult(
-        trial=config.key,
-        config=config,
-        state=State(row["state"]),
-        epochs=(),
-        started=float(row["started"]),
-        ended=float(row["ended"]),
-        resource=str(row["resource"]),
-        units=float(row["units"]),
-        reason=None if row["reason"] is None else str(row["reason"]),
-    )
-    return _Line(row.get("n", math.inf), float(row["ended"]), config, end=result)
-
-
-def _config(row: dict[str, Any]) -> TrialConfig:
-    config = TrialConfig.from_dict(row["config"])
-    if config.key != row["trial"]:
-        raise ValueError("a trial's key is made otherwise now: the line is of another version of tune_tl")
-    return config
+        What preflight takes (downloads, decoding) is not taken from the trials.
+        """
+        return None if budget_s is None else self.prepared_s + budget_s
 
 
 def _open_whole(path: Path) -> BinaryIO:
@@ -209,47 +106,9 @@ def _open_whole(path: Path) -> BinaryIO:
     return path.open("ab", buffering=0)
 
 
-def _parsed(path: Path, read: Callable[[dict[str, Any]], _Line]) -> Iterator[_Line]:
-    """What `read` makes of each line; of the last only if a newline ends it, as `_open_whole` keeps it."""
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        if not line:
-            continue
-        body, _, crc = line.rpartition(_CRC)
-        try:
-            if body and crc != b'%08x"}' % zlib.crc32(body + b"}"):
-                raise ValueError("its checksum is another")
-            values = json.loads(line)
-            if not body and "n" in values:
-                raise ValueError("its checksum is gone")
-            row = read(values)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise BadInput(
-                f"{path}:{number}: not a line of a ledger ({error!r}); restore the file from a copy of it"
-            ) from None
-        yield row
-
-
-def require_told(folder: Path) -> None:
-    """Raises BadInput if others know of more than the ledger does: its last lines are gone.
-
-    `result.json` counts the lines that it was concluded from, and a trial's TensorBoard folder is made
-    when its first line is on record. One that is damaged or gone is no witness.
-    """
-    both = f"{folder / EPOCHS_FILE} or {ENDS_FILE}"
-    lost = f"and trials would be run again; {RESTORE}"
-    try:
-        told = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["lines"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        told = 0
-    there = lines(folder)
-    if isinstance(told, int) and told > there:
-        raise BadInput(f"{both} has lost its last lines ({there} are left of {told}), {lost}")
-    known = {*(r.trial for r in read(folder)), *(c.key for c in unfinished(folder))}
-    shown = {path.name[:8] for path in (folder / "tensorboard").glob(f"{'[0-9a-f]' * 8}-*")}
-    if gone := sorted(shown - known):
-        raise BadInput(f"{both} has lost all lines of trial {gone[0]}, {lost}")
-
-
-RESTORE = "restore it, or start a search under another --name"
+def _last_number(path: Path) -> int:
+    """Of the last line that has one; 0 in a file without lines."""
+    for line in reversed(path.read_bytes().split(b"\n")):
+        if found := re.search(rb'"n": (\d+), "crc"', line):
+            return int(found[1])
+    return 0

@@ -18,7 +18,7 @@ from tune_tl.report.text import amount, caution, costs, duration
 from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
-from tune_tl.results.look import cell
+from tune_tl.results.look import PREDICTIONS_FILE, cell
 from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
 from tune_tl.results.scores import ClassScore, TestScore
 from tune_tl.storage.files import replacing
@@ -58,6 +58,12 @@ def write(folder: Path, board: Leaderboard) -> list[Path]:
         if (old := folder / f"{name}.png") not in written:
             old.unlink(missing_ok=True)
     return written
+
+
+def report_files(folder: Path) -> list[Path]:
+    """What `write` has written into a search's folder, and the champion's answers: MLflow keeps them too."""
+    named = (CSV_FILE, PAGE_FILE, REPORT_FILE, PREDICTIONS_FILE)
+    return [*(folder / name for name in named if (folder / name).exists()), *sorted(folder.glob("*.png"))]
 
 
 def _write(path: Path, content: str) -> None:

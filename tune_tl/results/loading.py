@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tune_tl.errors import BadInput
-from tune_tl.record import ledger
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE
+from tune_tl.record.book import Book
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, ResultFacts, SearchFacts
 from tune_tl.record.folder import MARKS
+from tune_tl.record.ledger import EPOCHS_FILE
 from tune_tl.results import look
 from tune_tl.results.importance import Importance
 from tune_tl.results.ranking import About, Acknowledged, Leaderboard
 from tune_tl.results.scores import TestScore, TrainScore
 
 
-def load(folder: Path) -> Leaderboard:
+def load(folder: Path, book: Book | None = None) -> Leaderboard:
     """The leaderboard of the search in `folder`, as far as the search has come.
 
-    A search that still runs, or was interrupted, has no `result.json` and so no test scores. Raises
-    BadInput if `folder` holds no search or a file of it is damaged.
+    `book` is its ledger, where that has been read. A search that still runs, or was interrupted, has no
+    `result.json` and so no test scores. Raises BadInput if `folder` holds no search or a file of it is
+    damaged.
     """
     if not any((folder / mark).exists() for mark in MARKS):
-        raise BadInput(f"{folder}: no search here ({SEARCH_FILE} and {ledger.EPOCHS_FILE} are missing)")
-    facts = {"name": folder.name} | _json(folder / SEARCH_FILE)
-    result = _json(folder / RESULT_FILE)
-    seen = look.read(folder) if result else None
+        raise BadInput(f"{folder}: no search here ({SEARCH_FILE} and {EPOCHS_FILE} are missing)")
+    book = book or Book.read(folder)
+    facts = SearchFacts.read(folder) if (folder / SEARCH_FILE).exists() else SearchFacts()
+    concluded = (folder / RESULT_FILE).exists()
+    result = ResultFacts.read(folder) if concluded else ResultFacts()
     try:
         return Leaderboard.of(
-            ledger.read(folder),
-            {trial: _score(said) for trial, said in (result.get("test_scores") or {}).items()},
-            _about(facts, result, ledger.elapsed(folder)),
-            train={trial: _train(said) for trial, said in (result.get("train_scores") or {}).items()},
-            timeline=list(_timeline(folder / ledger.EPOCHS_FILE)),
-            look=seen,
-            importances=[_importance(said) for said in result.get("importances") or ()],
+            book.ended,
+            {trial: _score(values) for trial, values in result.test_scores.items()},
+            _about(replace(facts, name=facts.name or folder.name), result, book.elapsed),
+            train={trial: _train(values) for trial, values in result.train_scores.items()},
+            timeline=list(_timeline(book)),
+            look=look.read(folder) if concluded else None,
+            importances=[_importance(values) for values in result.importances],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder}: its record is damaged or of another version ({error!r})") from None
 
 
-def _about(facts: dict[str, Any], result: dict[str, Any], elapsed: float) -> About:
-    dataset = {**(facts.get("dataset") or {}), **(result.get("dataset") or {})}
+def _about(facts: SearchFacts, result: ResultFacts, elapsed: float) -> About:
+    dataset = {**facts.dataset, **result.dataset}
     if isinstance(dataset.get("classes"), list):
         dataset["classes"] = len(dataset["classes"])
     return About(
-        name=str(facts["name"]),
-        strategy=str(facts.get("strategy") or result.get("strategy") or ""),
-        space=str(facts.get("space") or ""),
-        seed=facts.get("seed"),
-        wall_s=None if result.get("wall_s") is None else max(_number(result["wall_s"]), elapsed),
+        name=facts.name,
+        strategy=facts.strategy,
+        space=facts.space,
+        seed=facts.seed,
+        wall_s=None if result.wall_s is None else max(_number(result.wall_s), elapsed),
         dataset=dataset,
-        versions=dict(result.get("versions") or {}),
+        versions=result.versions,
     )
 
 
@@ -89,25 +92,11 @@ def _number(value: Any) -> float:
     return value
 
 
-def _timeline(path: Path) -> Iterator[Acknowledged]:
-    """The ledger's lines with their times, which `ledger.read` leaves out. It has read them before; what
-    follows the last newline was never acknowledged."""
+def _timeline(book: Book) -> Iterable[Acknowledged]:
+    """Each epoch of each trial, by the last line of it."""
     found: dict[tuple[str, int], Acknowledged] = {}
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
-        if line:
-            row = json.loads(line)
-            acknowledged = Acknowledged(row["t"], row["trial"], row["epoch"], row["val_f1"])
-            found[row["trial"], row["epoch"]] = acknowledged
-    yield from found.values()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}); restore it, or run the search again") from None
-    if not isinstance(values, dict):
-        raise BadInput(f"{path}: expected a JSON object, got {type(values).__name__}")
-    return values
+    for line in book.lines:
+        if line.metrics:
+            key, epoch = line.config.key, line.metrics.epoch
+            found[key, epoch] = Acknowledged(line.at, key, epoch, line.metrics.val_f1)
+    return found.values()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,12 @@ from typing import Any
 from tune_tl.data.layout import is_text
 from tune_tl.data.sources.catalog import CATALOG
 from tune_tl.errors import BadInput, near
-from tune_tl.experiment import CONFIG_FIELDS, TrialConfig
+from tune_tl.experiment import CONFIG_FIELDS, RULES, TrialConfig
 from tune_tl.spaces.space import Choice, Domain, Range, Space
 from tune_tl.terminal.durations import seconds
-from tune_tl.training.augment import POLICIES
 
 SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "clean", "first")
 DEFAULT = "default"  # the space of a folder that has none of its own
-SEEDS = 2**32  # as many as NumPy, and so Optuna, has
 # Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all, and
 # what lies deep takes PyYAML long.
 MAX_BYTES, MAX_ALIASES, MAX_DEPTH = 50_000, 10, 20
@@ -211,62 +209,15 @@ def _domain(path: Path, field: str, raw: Any) -> Domain:
     return Choice((_value(path, field, raw),))
 
 
-def _number(value: Any) -> float:
-    # YAML 1.1 reads 1e-4 (no dot) as text.
-    if isinstance(value, bool):
-        raise ValueError
-    return float(value)
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
-        raise ValueError
-    return value
-
-
-# How a field's value is read, and what must hold of it (shown in the error).
-_RULES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
-    "backbone": (lambda v: v, lambda v: isinstance(v, str), "the name of a network"),
-    "pretrained": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
-    "drop_stages": (_int, lambda v: v >= 0, "a number of stages from 0"),
-    "head_layers": (_int, lambda v: 1 <= v <= 8, "a number of layers from 1 to 8"),
-    "head_width": (_int, lambda v: 1 <= v <= 8192, "a number of units from 1 to 8192"),
-    "unfreeze": (
-        lambda v: v if v == "all" else _int(v),
-        lambda v: v == "all" or v >= 0,
-        "a number of stages from 0, or all",
-    ),
-    "head_lr": (_number, lambda v: 0 < v < 10, "a number above 0"),
-    "body_lr": (
-        lambda v: None if v is None else _number(v),
-        lambda v: v is None or 0 < v < 10,
-        "a number above 0",
-    ),
-    "weight_decay": (_number, lambda v: 0 <= v < 10, "a number from 0"),
-    "augment": (lambda v: v, lambda v: v in POLICIES, f"one of {', '.join(POLICIES)}"),
-    "batch_size": (_int, lambda v: v >= 2, "a whole number of at least 2"),
-    "label_smoothing": (_number, lambda v: 0 <= v < 1, "a number from 0 and below 1"),
-    "class_weights": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
-    "image_size": (
-        lambda v: None if v is None else _int(v),
-        lambda v: v is None or 16 <= v <= 2048,
-        "pixels a side, from 16 to 2048",
-    ),
-    "grayscale": (lambda v: v, lambda v: isinstance(v, bool), "true or false"),
-    "epochs": (_int, lambda v: v >= 1, "a whole number of at least 1"),
-    "seed": (_int, lambda v: 0 <= v < SEEDS, f"a whole number from 0 and below {SEEDS}"),
-}
-
-
 def _value(path: Path, field: str, raw: Any, where: str = "") -> Any:
-    read, holds, rule = _RULES[field]
+    rule = RULES[field]
     try:
-        value = read(raw)
-        if holds(value):
+        value = rule.read(raw)
+        if rule.holds(value):
             return value
     except (TypeError, ValueError, OverflowError):
         pass
-    raise BadInput(f"{path}: {where}{field} must be {rule}, but got {_shown(raw)}")
+    raise BadInput(f"{path}: {where}{field} must be {rule.says}, but got {_shown(raw)}")
 
 
 def _near(key: Any, known: Iterable[str]) -> str:

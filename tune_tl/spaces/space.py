@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tune_tl.experiment import TrialConfig
+from tune_tl.experiment import OF_TRANSFER, TrialConfig
 from tune_tl.training.backbones import BACKBONES, Backbone
-
-# Not drawn for a network that starts from nothing: they say how to transfer what was learnt before, and
-# at which of the sizes that such networks take.
-OF_TRANSFER = ("drop_stages", "unfreeze", "head_layers", "head_width", "body_lr", "image_size")
 
 
 class Proposal(Protocol):
@@ -86,6 +82,9 @@ class Space:
     def fixed(self, **values: Any) -> Space:
         """The same space with some fields held constant, as `--epochs` and `--seed` do."""
         return replace(self, domains={**self.domains, **{k: Choice((v,)) for k, v in values.items()}})
+
+    def dropping_bad_images(self) -> Space:
+        return replace(self, drop_bad_images=True)
 
     def with_backbones(self, names: Iterable[str]) -> Space:
         kept = tuple(names)

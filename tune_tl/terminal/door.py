@@ -1,15 +1,20 @@
-"""Command lines whose mistakes are told in one line, and the exit codes of what takes long."""
+"""What every command is made of: its arguments in, one line for whatever goes wrong, its exit code out."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import functools
+import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+import threading
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 from tune_tl.errors import BadInput
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,27 +25,58 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{' '.join(message.split())}; see {self.prog} --help")
 
 
-def exit_code(work: Callable[[], int], interrupted: str = "") -> int:
-    """What `work` gives; 2 for bad input or no disk, told in one line; 130 if interrupted, by SIGTERM 143."""
-    told_to_end: list[bool] = []  # by SIGTERM
+Work = Callable[[argparse.Namespace], int]
 
-    def terminated(*_: object) -> NoReturn:
-        told_to_end.append(True)  # on its way the interrupt may become another one
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminated)
-    try:
-        return work()
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"error: {f'a disk is full ({error}); make room' if full else error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if interrupted:
-            print(interrupted, file=sys.stderr)
-        return 143 if told_to_end else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+class Program(Protocol):
+    """A command: the words of its command line, this process's own without any, to its exit code."""
+
+    def __call__(self, words: Sequence[str] | None = None) -> int: ...
+
+
+def door(parser: Callable[[], argparse.ArgumentParser], interrupted: str = "") -> Callable[[Work], Program]:
+    """Makes a program of what works on parsed arguments and gives an exit code.
+
+    Bad input and a disk that fails are told in one line: 2. An interrupt gives 130, SIGTERM 143, after the
+    line `interrupted`.
+    """
+
+    def decorate(work: Work) -> Program:
+        @functools.wraps(work)
+        def program(words: Sequence[str] | None = None) -> int:
+            terminated: list[bool] = []
+
+            def on_sigterm(*_: object) -> NoReturn:
+                terminated.append(True)  # on its way the interrupt may become another error
+                raise KeyboardInterrupt
+
+            main = threading.current_thread() is threading.main_thread()  # the only one that may ask
+            before = signal.signal(signal.SIGTERM, on_sigterm) if main else None
+            try:
+                code = work(parser().parse_args(words))
+                sys.stdout.flush()
+                return code
+            except BadInput as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            except OSError as error:
+                full = f"a disk is full ({error}); make room"
+                print(f"error: {full if error.errno in FULL else error}", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt:
+                if interrupted:
+                    print(interrupted, file=sys.stderr)
+                return 143 if terminated else 130
+            finally:
+                if main:
+                    signal.signal(signal.SIGTERM, before)
+
+        return program
+
+    return decorate
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: nothing is left to do, and threads of libraries would be waited for."""
+    sys.stdout.flush()
+    os._exit(code)

@@ -8,8 +8,8 @@ from functools import partial
 
 from tune_tl.record.ledger import Past
 from tune_tl.tracking import health
-from tune_tl.tracking.description import Findings, Search
-from tune_tl.tracking.search_runs import Record
+from tune_tl.tracking.description import Conclusion, Search
+from tune_tl.tracking.search_runs import SearchRuns
 from tune_tl.tracking.store import quiet_mlflow, shown
 
 REQUEST_SECONDS = 30  # no search waits here
@@ -25,7 +25,7 @@ class Story:
 
     search: Search
     past: Past
-    findings: Findings | None  # None if it was interrupted
+    conclusion: Conclusion | None  # None if it was interrupted
     began: float  # seconds since 1970
     elapsed: float  # seconds of search on record
 
@@ -42,11 +42,11 @@ def catch_up(
     steps = list(_steps(story))
     try:
         health.check(uri)
-        record = Record(uri, story.search, _milliseconds(story.began))
+        runs = SearchRuns(uri, story.search, _milliseconds(story.began))
         for done, step in enumerate(steps):
             progress(done, len(steps))
             try:
-                step(record)
+                step(runs)
             except Exception as error:
                 if health.unfit(error) or not health.is_refusal(error):
                     raise
@@ -58,19 +58,19 @@ def catch_up(
         raise Incomplete(f"{where} does not answer: {health.reason(error)}; run this again") from None
     if refused:
         raise Incomplete(f"{where} refused a record: {refused}; all others are there")
-    return record.changed
+    return runs.changed
 
 
-def _steps(story: Story) -> Iterator[Callable[[Record], None]]:
+def _steps(story: Story) -> Iterator[Callable[[SearchRuns], None]]:
     for result in story.past.ended:
-        yield partial(Record.end, result=result, at=_milliseconds(story.began + result.ended))
+        yield partial(SearchRuns.end, result=result, at=_milliseconds(story.began + result.ended))
     last = _milliseconds(story.began + story.elapsed)
     for config, epochs in story.past.cut_off.items():
-        yield partial(Record.leave, config=config, epochs=epochs, at=last)
-    if story.findings:
-        yield partial(Record.finish, findings=story.findings, at=last)
+        yield partial(SearchRuns.leave, config=config, epochs=epochs, at=last)
+    if story.conclusion:
+        yield partial(SearchRuns.finish, conclusion=story.conclusion, at=last)
     else:
-        yield partial(Record.interrupt, at=last)
+        yield partial(SearchRuns.interrupt, at=last)
 
 
 def _milliseconds(seconds: float) -> int:

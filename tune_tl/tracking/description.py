@@ -1,4 +1,4 @@
-"""What MLflow is told about a search as a whole: derived from the JSON files in its folder alone, so that
+"""What MLflow is told about a search as a whole: derived from the facts in its folder alone, so that
 `tune_tl.sync` says later what the search itself would have said.
 """
 
@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tune_tl.experiment import TEST_F1, VAL_F1
+from tune_tl.record.facts import ResultFacts, SearchFacts
 
 EXPERIMENT = "tune_tl"
 _SETTINGS = ("seed", "trials", "budget_s", "epochs")
@@ -37,26 +37,26 @@ class Search:
     experiment: str = EXPERIMENT
 
     @classmethod
-    def of(cls, folder: Path, facts: Mapping[str, Any]) -> Search:
-        """`facts` are what search.json says. Raises KeyError, TypeError, AttributeError if it is damaged."""
-        dataset = facts["dataset"]
-        tags = {f"version.{package}": version for package, version in facts["versions"].items()}
+    def of(cls, folder: Path, facts: SearchFacts) -> Search:
+        """Raises KeyError and TypeError if what the record says of the dataset is damaged."""
+        dataset = facts.dataset
+        tags = {f"version.{package}": version for package, version in facts.versions.items()}
         tags["dataset_fingerprint"] = dataset["fingerprint"]
         if "left_out" in dataset:  # images, by an audit
             tags["dataset_left_out"] = json.dumps(dataset["left_out"])
-        if facts["left_out"]:
-            tags["left_out"] = ", ".join(facts["left_out"])
+        if facts.missing:
+            tags["left_out"] = ", ".join(facts.missing)  # as earlier versions called it
         return cls(
-            id=facts["id"],
-            name=facts["name"],
+            id=facts.id,
+            name=facts.name or folder.name,
             folder=folder,
-            strategy=facts["strategy"],
+            strategy=facts.strategy,
             dataset=dataset["name"],
             data_source=dataset["source"],
-            classes=tuple(facts["class_names"]),
-            settings={name: facts[name] for name in _SETTINGS if facts[name] is not None},
+            classes=facts.class_names,
+            settings={name: value for name in _SETTINGS if (value := getattr(facts, name)) is not None},
             tags=tags,
-            experiment=facts["space"],
+            experiment=facts.space,
         )
 
     @property
@@ -68,7 +68,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Conclusion:
     """What a search ends with."""
 
     metrics: Mapping[str, float]  # of the champion: val_f1, test_f1, ...; none if no trial finished
@@ -77,12 +77,14 @@ class Findings:
     artifacts: Sequence[Path] = ()  # files; pictures go to plots/
 
     @classmethod
-    def of(cls, result: Mapping[str, Any], artifacts: Sequence[Path]) -> Findings:
-        """`result` is what result.json says. Raises as `Search.of`."""
-        finalists = {trial: score["f1"] for trial, score in result["test_scores"].items()}
-        if not result["champion"]:
+    def of(cls, result: ResultFacts, artifacts: Sequence[Path]) -> Conclusion:
+        """Raises KeyError and TypeError if what the record says of the scores is damaged."""
+        finalists = {trial: score["f1"] for trial, score in result.test_scores.items()}
+        if not result.champion:
             return cls({}, artifacts=artifacts)
-        low, high = result[f"{TEST_F1}_ci"]
-        metrics = {name: result[name] for name in (VAL_F1, TEST_F1)}
+        if result.val_f1 is None or result.test_f1 is None or result.test_f1_ci is None:
+            raise TypeError("a champion without its scores")
+        low, high = result.test_f1_ci
+        metrics = {VAL_F1: result.val_f1, TEST_F1: result.test_f1}
         metrics |= {f"{TEST_F1}_low": low, f"{TEST_F1}_high": high}
-        return cls(metrics, {"champion": result["champion"]}, finalists, artifacts)
+        return cls(metrics, {"champion": result.champion}, finalists, artifacts)

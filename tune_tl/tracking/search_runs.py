@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tune_tl.experiment import TEST_F1, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.tracking.description import Findings, Search
+from tune_tl.tracking.description import Conclusion, Search
 from tune_tl.tracking.runs import Run, Runs, user
 from tune_tl.tracking.view import leaderboard_page, leaderboard_view
 
@@ -46,9 +46,9 @@ _COLUMNS = [
 _STATUS = {State.COMPLETED: "FINISHED", State.STOPPED: "FINISHED", State.FAILED: "FAILED"}
 
 
-class Record:
+class SearchRuns:
     """The runs of one search. Every method raises what MLflow raises, and may then be called again on a
-    new Record: what is already on record is looked up and not written twice.
+    new SearchRuns: what is already on record is looked up and not written twice.
 
     `at` is the time of the event in milliseconds since 1970; MLflow takes two writes of one point at
     one time as the same point.
@@ -107,16 +107,16 @@ class Record:
         self._fill(trial, epochs, at)
         _interrupted(trial, at)
 
-    def finish(self, findings: Findings, at: int) -> None:
+    def finish(self, conclusion: Conclusion, at: int) -> None:
         """The search has come to its end; trials that have not are closed as interrupted."""
         self._close_trials(at)
-        for key, test_f1 in findings.finalists.items():
+        for key, test_f1 in conclusion.finalists.items():
             if key in self._trials:
                 self._trials[key].log(at, metrics={TEST_F1: (test_f1, 0)})
-        metrics = {name: (value, 0) for name, value in findings.metrics.items()}
+        metrics = {name: (value, 0) for name, value in conclusion.metrics.items()}
         state = State.COMPLETED if metrics else State.FAILED
-        self._parent.log(at, metrics=metrics, tags={**findings.tags, "state": state.value})
-        self._keep(findings.artifacts, at)
+        self._parent.log(at, metrics=metrics, tags={**conclusion.tags, "state": state.value})
+        self._keep(conclusion.artifacts, at)
         self._parent.close(_STATUS[state], at)
 
     def interrupt(self, at: int) -> None:

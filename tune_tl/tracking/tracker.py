@@ -15,17 +15,17 @@ from collections.abc import Callable
 
 from tune_tl.experiment import EpochMetrics, Observer, TrialConfig, TrialResult
 from tune_tl.tracking import health
-from tune_tl.tracking.description import Findings, Search
-from tune_tl.tracking.search_runs import Record
+from tune_tl.tracking.description import Conclusion, Search
+from tune_tl.tracking.search_runs import SearchRuns
 from tune_tl.tracking.store import quiet_mlflow, shown, tracking_uri
 
-__all__ = ["Findings", "Search", "Tracker", "tracking_uri"]
+__all__ = ["Conclusion", "Search", "Tracker", "tracking_uri"]
 
 FIRST_PAUSE = 1.0  # seconds before a failed event is tried again; doubles up to the longest
 LONGEST_PAUSE = 30.0
 CLOSE_SECONDS = 10.0
 
-Event = Callable[[Record], None]
+Event = Callable[[SearchRuns], None]
 
 
 class Tracker(Observer):
@@ -72,30 +72,30 @@ class Tracker(Observer):
     def begin(self, config: TrialConfig) -> None:
         # The parent is seen before the first epoch is over. Not sooner: to import MLflow takes two
         # seconds of a core, and the first trial needs every one to start.
-        self._events.put(lambda record: None)
+        self._events.put(lambda runs: None)
 
     def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
         at = _now()
-        self._events.put(lambda record: record.epoch(config, metrics, at))
+        self._events.put(lambda runs: runs.epoch(config, metrics, at))
 
     def end(self, result: TrialResult) -> None:
-        """Record how a trial ended, with every epoch of it that MLflow lacks.
+        """SearchRuns how a trial ended, with every epoch of it that MLflow lacks.
 
         Harmless for a trial that is on record: a resumed search passes all of its ledger.
         """
         at = _now()
         self._ended += 1
 
-        def event(record: Record) -> None:
-            record.end(result, at)
+        def event(runs: SearchRuns) -> None:
+            runs.end(result, at)
             self._written += 1
 
         self._events.put(event)
 
-    def finish(self, findings: Findings) -> None:
+    def finish(self, conclusion: Conclusion) -> None:
         at = _now()
         self._finished = True
-        self._events.put(lambda record: record.finish(findings, at))
+        self._events.put(lambda runs: runs.finish(conclusion, at))
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Write what waits, for at most `timeout` seconds. Without `finish`, the search was interrupted."""
@@ -103,7 +103,7 @@ class Tracker(Observer):
             return
         if not self._finished:
             at = _now()
-            self._events.put(lambda record: record.interrupt(at))
+            self._events.put(lambda runs: runs.interrupt(at))
         self._events.put(None)
         self._closing.set()
         self._thread.join(timeout)
@@ -113,39 +113,39 @@ class Tracker(Observer):
             self._tell(str(self.problem))
 
     def _write(self, search: Search, at: int) -> None:
-        record: Record | None = None
+        runs: SearchRuns | None = None
         pause = FIRST_PAUSE
         event: Event | None = _look
         while event is not None:
             try:
-                if record is None:
+                if runs is None:
                     health.check(self._uri)
                 if event is not _look:
-                    record = record or self._record(search, at)
-                    event(record)
+                    runs = runs or self._open(search, at)
+                    event(runs)
             except Exception as error:
                 if why := health.unfit(error):
                     way_out = f"move it away, then run {search.sync_command}"
                     self._wait(f"is left alone: {why}; {way_out}")
                     return
-                if record is None or not health.is_refusal(error):
+                if runs is None or not health.is_refusal(error):
                     self._wait(f"does not answer: {health.reason(error)}")
                     if self._closing.is_set():
                         return
                     self._closing.wait(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
-                    record = None  # what was written before the failure is looked up, not written again
+                    runs = None  # what was written before the failure is looked up, not written again
                     continue
                 self._refused = f"{self._where} refused a record: {health.reason(error)}"
             self._go_on()
             pause = FIRST_PAUSE
             event = self._events.get()
 
-    def _record(self, search: Search, at: int) -> Record:
-        record = Record(self._uri, search, at)
-        record.resume(at)
-        self.page = record.page
-        return record
+    def _open(self, search: Search, at: int) -> SearchRuns:
+        runs = SearchRuns(self._uri, search, at)
+        runs.resume(at)
+        self.page = runs.page
+        return runs
 
     def _wait(self, why: str) -> None:
         self._unwritten = f"{self._where} {why}"
@@ -160,7 +160,7 @@ class Tracker(Observer):
             self._tell(f"{self._where} answers again and is brought up to date")
 
 
-def _look(record: Record) -> None:
+def _look(runs: SearchRuns) -> None:
     """The first event: to see whether MLflow is there at all, and no more."""
 
 
