@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("hunt")  # what is asserted in faults/hunt.py is told in full, as in a test
+pytest.register_assert_rewrite("support")  # what is asserted in there is told in full, as in a test
 
 
 @pytest.fixture(scope="session", autouse=True)

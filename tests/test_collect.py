@@ -20,8 +20,8 @@ import pytest
 import requests
 from PIL import Image
 from requests.adapters import HTTPAdapter
-from website import Page, Website, html, picture, shown
 
+from support.website import Page, Website, html, picture, shown
 from tune_tl import collect
 from tune_tl.data.folder import scan
 from tune_tl.data.web import visitor

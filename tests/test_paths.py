@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from disks import with_disk
 from mlflow import MlflowClient
 from PIL import Image
-from place import ONE_AT_A_TIME, Done, Place, finish, place_in
 from rich.console import Console
 
+from support.disks import with_disk
+from support.place import ONE_AT_A_TIME, Done, Place, finish, place_in
 from tune_tl import leaderboard
 from tune_tl.data.locating import find_dataset
 from tune_tl.record.folder import name_for

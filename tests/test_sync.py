@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from on_record import breaches, config, epoch, result, write_search
 
+from support.on_record import breaches, config, epoch, result, write_search
 from tune_tl.experiment import State
 from tune_tl.record.folder import claimed
 from tune_tl.sync import main

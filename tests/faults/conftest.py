@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hunt import Hunt
-from place import TWO_AT_A_TIME, Place, place_in
+
+from support.hunt import Hunt
+from support.place import TWO_AT_A_TIME, Place, place_in
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

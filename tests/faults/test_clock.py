@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-from invariant import Seen, breaches
-from place import TWO_AT_A_TIME, Place
+from support.invariant import Seen, breaches
+from support.place import TWO_AT_A_TIME, Place
 
 # Python runs it as it starts, in the driver and in Ray's workers alike.
 JUMPING = """

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hunt import Hunt, sigkill
-from invariant import Seen, breaches, lost, mlflow_breaches
-from place import TWO_AT_A_TIME, Done, Place
-from processes import of_last_run
+
+from support.hunt import Hunt, sigkill
+from support.invariant import Seen, breaches, lost, mlflow_breaches
+from support.place import TWO_AT_A_TIME, Done, Place
+from support.processes import of_last_run
 
 DATABASE = "mlflow.db"
 

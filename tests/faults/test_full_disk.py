@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from invariant import Seen, breaches, lost
-from place import TWO_AT_A_TIME, Done, Place, finish, wait_until
+
+from support.invariant import Seen, breaches, lost
+from support.place import TWO_AT_A_TIME, Done, Place, finish, wait_until
 
 TRIALS, EPOCHS = 3, 3
 

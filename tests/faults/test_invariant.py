@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from invariant import Seen, breaches, lost
+
+from support.invariant import Seen, breaches, lost
 
 Row = tuple[str, int | str]  # a trial, and an epoch or how it ended
 SOUND: tuple[Row, ...] = (

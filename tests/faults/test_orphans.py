@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hunt import Hunt, sigkill
-from invariant import Seen
-from place import TWO_AT_A_TIME, Place, wait_until
-from processes import carrying, of_last_run
 
+from support.hunt import Hunt, sigkill
+from support.invariant import Seen
+from support.place import TWO_AT_A_TIME, Place, wait_until
+from support.processes import carrying, of_last_run
 from tune_tl.tuning.orphans import FILE, VARIABLE, end_left, marked, new_mark
 
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -11,10 +11,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hunt import Blow, Hunt
-from invariant import Seen
-from place import TWO_AT_A_TIME, Place
-from processes import of_last_run, trial_workers
+
+from support.hunt import Blow, Hunt
+from support.invariant import Seen
+from support.place import TWO_AT_A_TIME, Place
+from support.processes import of_last_run, trial_workers
 
 SPACE = """
 dataset: ./images

@@ -6,9 +6,10 @@ import random
 import signal
 
 import pytest
-from hunt import Hunt, sigkill
-from place import ONE_AT_A_TIME, TWO_AT_A_TIME, Place, wait_until
-from processes import of_last_run
+
+from support.hunt import Hunt, sigkill
+from support.place import ONE_AT_A_TIME, TWO_AT_A_TIME, Place, wait_until
+from support.processes import of_last_run
 
 LATER = (
     ("asha-tpe", ONE_AT_A_TIME),

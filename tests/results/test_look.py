@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.results.conftest import make_look
+from support.searches import make_look
 from tune_tl.errors import BadInput
 from tune_tl.experiment import TrialResult
 from tune_tl.report import gallery

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from on_record import breaches, config, epoch, result, write_search
 
+from support.on_record import breaches, config, epoch, result, write_search
 from tune_tl.experiment import State, TrialResult
 from tune_tl.record.facts import ResultFacts, SearchFacts
 from tune_tl.tracking.health import check

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ import torch
 from tune_tl.data.store import Images
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained, find
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))  # its file server serves weights as well
 
 SIZE = 64  # pixels a side of generated images
 

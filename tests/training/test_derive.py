@@ -5,9 +5,9 @@ from itertools import chain
 
 import pytest
 import torch
-from test_backbones import wake
 from torch import Tensor
 
+from support.networks import wake
 from tune_tl.errors import BadInput
 from tune_tl.training.backbones import IMAGENET_MEAN, Backbone
 from tune_tl.training.derive import derive

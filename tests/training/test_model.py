@@ -8,9 +8,9 @@ from itertools import chain
 import pytest
 import torch
 import torch.nn.functional as F
-from test_backbones import batch, wake, woken
 from torch import Tensor, nn
 
+from support.networks import batch, wake, woken
 from tune_tl.experiment import Unfreeze
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.model import Network, assemble, build

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from file_server import FileServer
 from safetensors.torch import save_file
 from torch import Tensor
 
+from support.file_server import FileServer
 from tune_tl.data.sources.download import Unavailable, Unreachable, WrongContent
 from tune_tl.data.store import decode
 from tune_tl.errors import BadInput

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import with_disk
 
+from support.disks import with_disk
 from tune_tl.data.folder import scan
 from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput

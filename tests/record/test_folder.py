@@ -208,7 +208,7 @@ def test_a_new_search_does_not_take_a_folder_that_was_filled_meanwhile(output: P
 START = """
 import sys
 from pathlib import Path
-from test_run_folder import pictures, ready
+from test_folder import pictures, ready
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Experiment
 from tune_tl.driver.resuming import begin

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invariant import Seen, breaches, lost, mlflow_breaches
-from place import SECONDS, Done, Place
+from support.invariant import Seen, breaches, lost, mlflow_breaches
+from support.place import SECONDS, Done, Place
 
 NAME = "hunted"
 TRIALS, EPOCHS = 5, 4

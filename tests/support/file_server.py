@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
-from local_server import LocalServer
+from support.local_server import LocalServer
 
 
 @dataclass

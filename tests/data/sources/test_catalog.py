@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from file_server import FileServer
 
+from support.file_server import FileServer
 from tune_tl.data.folder import SPLITS, scan
 from tune_tl.data.sources import download
 from tune_tl.data.sources.catalog import (
@@ -32,7 +32,7 @@ from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 
 GARBAGE = CATALOG["garbage"]
-REAL = Path(__file__).parents[3] / "shared" / "datasets" / "garbage"
+REAL = Path(__file__).parents[4] / "shared" / "datasets" / "garbage"
 CLOSED = "http://127.0.0.1:1"  # nothing listens on port 1
 
 # A tiny dataset of the same shape: what stands in for an image is never decoded here.

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
-from local_server import LocalServer
 from PIL import Image
+
+from support.local_server import LocalServer
 
 
 @dataclass

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from file_server import FileServer
 
+from support.file_server import FileServer
 from tune_tl.data.sources import download
 from tune_tl.data.sources.download import NoSpace, Unreachable, WrongContent, fetch
 

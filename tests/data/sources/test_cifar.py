@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from file_server import FileServer
 from PIL import Image
 
+from support.file_server import FileServer
 from tune_tl.data.folder import scan
 from tune_tl.data.sources import download
 from tune_tl.data.sources.catalog import CATALOG, Entry, resolve

@@ -1,0 +1,3 @@
+from support.searches import search, trial
+
+__all__ = ["search", "trial"]
