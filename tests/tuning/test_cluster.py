@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +19,18 @@ def begun() -> bool:
 def test_nothing_starts_unasked() -> None:
     with Cluster(None):
         assert not begun()
+
+
+def test_a_warning_of_a_proxy_library_is_kept_off_the_display_whatever_other_threads_do() -> None:
+    code = """
+import sys, warnings, tune_tl.tuning
+with warnings.catch_warnings():  # as another thread may, while requests is imported
+    import requests
+del sys.modules["requests.adapters"]
+import requests.adapters  # which warns, and the filter of requests is gone with the context
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_running_cluster_leaves_sigterm_alone_and_its_workers_are_warm(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 if "ray" not in sys.modules:  # its client has read this by then, its servers would read it later
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -24,3 +25,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "300")
 # The ledger is what a search is resumed from. Tune's own snapshot costs more with every trial that it has.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+# Ray imports requests in a thread, and requests a module that warns of a proxy library nobody needs. The
+# filter that requests sets against it is lost where another thread leaves `warnings.catch_warnings` then,
+# and the warning would stand in the middle of the display. Set here, it is there before any thread starts.
+warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
