@@ -219,13 +219,50 @@ def test_a_longer_pause_is_kept_where_robots_txt_asks_for_it(site: Website) -> N
         (Page(status=403), True),  # as RFC 9309 has it: as if there were none
         (Page(status=500), False),
         (Page(b"\xff\xfe<html>", "text/html"), True),
+        (Page(b"\xef\xbb\xbfUser-agent: *\nDisallow: /\n", "text/plain"), False),
+        (Page(b"", "text/plain", headers={"Content-Length": str(10**9)}), False),
     ],
-    ids=["for us", "for others", "403", "500", "nonsense"],
+    ids=["for us", "for others", "403", "500", "nonsense", "byte order mark", "huge"],
 )
 def test_robots_txt_is_kept_to(site: Website, output: Path, rules: Page, allowed: bool) -> None:
     site.pages = {"/robots.txt": rules, "/": shown("/0.jpg"), "/0.jpg": Page(picture(0))}
     assert run(site, output) == (0 if allowed else 1)
     assert site.paths() == ["/robots.txt", "/", "/0.jpg"][: 3 if allowed else 1]
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        ("Disallow: /*.jpg$", {"/a.jpg?large", "/b.png", "/in/c.jpeg", "/in/d.png"}),
+        ("Disallow: /*.jpg", {"/b.png", "/in/c.jpeg", "/in/d.png"}),
+        ("Disallow: /*?", {"/a.jpg", "/b.png", "/in/a.jpg", "/in/c.jpeg", "/in/d.png"}),
+        ("Disallow: /in/*.j*g", {"/a.jpg", "/a.jpg?large", "/b.png", "/in/d.png"}),
+        ("Disallow: /\nAllow: /$\nAllow: /in/\nDisallow: /in/*.jpeg", {"/in/a.jpg", "/in/d.png"}),
+        ("Disallow: /in/\nAllow: /in/*.jpg$", {"/a.jpg", "/a.jpg?large", "/b.png", "/in/a.jpg"}),
+        ("Allow: /*.png\nDisallow: /in/", {"/a.jpg", "/a.jpg?large", "/b.png", "/in/d.png"}),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_wildcards_of_robots_txt_are_kept_to_and_the_longest_rule_wins(
+    site: Website, output: Path, rules: str, kept: set[str]
+) -> None:
+    """RFC 9309, 2.2.2 and 2.2.3."""
+    paths = ["/a.jpg", "/a.jpg?large", "/b.png", "/in/a.jpg", "/in/c.jpeg", "/in/d.png"]
+    site.pages = {path: Page(picture(n)) for n, path in enumerate(paths)}
+    site.pages |= {
+        "/": shown(*paths),
+        "/robots.txt": Page(f"User-agent: *\n{rules}\n".encode(), "text/plain"),
+    }
+    assert run(site, output) == 0
+    assert set(site.paths()) - {"/", "/robots.txt"} == kept
+
+
+@pytest.mark.timeout(30)
+def test_wildcards_that_match_in_very_many_ways_hold_nobody_up(site: Website) -> None:
+    path = f"/{'a' * 90}b.jpg"
+    rules = f"User-agent: *\nDisallow: /{'*a' * 40}$\n"
+    site.pages = {path: Page(picture(0)), "/robots.txt": Page(rules.encode(), "text/plain")}
+    assert Web(0, named=HERE).get(site.url(path)).content == picture(0)
 
 
 def test_who_asks_for_fewer_requests_gets_no_more(site: Website, output: Path) -> None:
@@ -599,11 +636,14 @@ def test_a_disk_without_room_ends_it_in_one_line(site: Website, tmp_path: Path) 
     assert files(tmp_path / "tanks") == set()
 
 
-def test_without_icrawler_the_way_to_it_is_said_and_nothing_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["icrawler", "protego"])
+def test_without_its_packages_the_way_to_them_is_said_and_nothing_is_made(
+    tmp_path: Path, package: str
+) -> None:
     program = (
-        "import sys; sys.modules['icrawler'] = None\n"
+        f"import sys; sys.modules[{package!r}] = None\n"
         "from tune_tl.collect import main; code = main(sys.argv[1:])\n"
-        "assert not {'torch', 'rich', 'requests'} & set(sys.modules); sys.exit(code)"
+        "assert not {'torch', 'rich', 'requests', 'bs4'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "tank", "--output", str(tmp_path / "new")],
@@ -615,6 +655,6 @@ def test_without_icrawler_the_way_to_it_is_said_and_nothing_is_made(tmp_path: Pa
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "error: collecting needs icrawler, which is not installed: pip install 'tune-tl[collect]'\n"
+        f"error: collecting needs {package}, which is not installed: pip install 'tune-tl[collect]'\n"
     )
     assert not (tmp_path / "new").exists()

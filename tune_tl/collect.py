@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
     """Collect. 0: done; 1: a class is without an image; 2: bad input; 130, 143: interrupted."""
     wanted = _wanted(options.classes, tuple(options.sources))
     named = {host for source in options.sources for host in _hosts(source)}
-    _require_icrawler()
+    _require_packages()
     from rich.console import Console
 
     from tune_tl.data.web.visitor import Web
@@ -137,13 +138,10 @@ def _hosts(source: str) -> set[str]:
     return hosts
 
 
-def _require_icrawler() -> None:
-    try:
-        import icrawler  # noqa: F401
-    except ImportError:
-        raise BadInput(
-            "collecting needs icrawler, which is not installed: pip install 'tune-tl[collect]'"
-        ) from None
+def _require_packages() -> None:
+    for name in ("icrawler", "protego"):
+        if find_spec(name) is None:
+            raise BadInput(f"collecting needs {name}, which is not installed: pip install 'tune-tl[collect]'")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-from urllib.robotparser import RobotFileParser
 
 from tune_tl import __version__
 from tune_tl.data.sources.download import CONNECT_S, host_of
@@ -19,6 +18,7 @@ from tune_tl.terminal.progress import megabytes
 
 if TYPE_CHECKING:
     import requests
+    from protego import Protego
 
 AGENT = "tune_tl"  # what a robots.txt calls us
 # In the form that search engines' own crawlers have: some sites answer nobody who does not say Mozilla.
@@ -68,7 +68,7 @@ class Web:
         )
         self._wait, self._named = wait, frozenset(named)
         self._ended: dict[str, float] = {}  # host -> when the last request to it was over
-        self._rules: dict[str, RobotFileParser | Refused] = {}  # by scheme, host and port
+        self._rules: dict[str, Protego | Refused] = {}  # by scheme, host and port
         self._closed: dict[str, Refused] = {}  # sites that answered 429
 
     def get(self, url: str, *, robots: bool = True) -> Answer:
@@ -136,24 +136,24 @@ class Web:
         rules = self._rules[site]
         if isinstance(rules, Refused):
             raise Refused(str(rules))
-        if not rules.can_fetch(AGENT, url):
+        if not rules.can_fetch(url, AGENT):
             raise Refused("forbidden by robots.txt")
-        asked = float(rules.crawl_delay(AGENT) or 0)
+        asked = rules.crawl_delay(AGENT) or 0.0
         if asked > LONGEST_PAUSE_S:
             raise Refused(f"robots.txt asks for pauses above {LONGEST_PAUSE_S:g} s")
         self._pause(url, asked)
 
-    def _read_rules(self, site: str) -> RobotFileParser | Refused:
+    def _read_rules(self, site: str) -> Protego | Refused:
         """As RFC 9309 has it: no robots.txt allows everything, one that cannot be had forbids everything."""
-        rules = RobotFileParser()
+        from protego import Protego  # the standard library's parser takes `*` and `$` for letters
+
         try:
             answer = self._travel(f"{site}/robots.txt", self._pause)
-            rules.parse(answer.content.decode(errors="replace").splitlines())
         except Refused as no:
             if not 400 <= no.status < 500 or no.status == HTTPStatus.TOO_MANY_REQUESTS:
                 return no
-            rules.allow_all = True  # type: ignore[attr-defined]
-        return rules
+            return Protego.parse("")
+        return Protego.parse(answer.content.decode("utf-8-sig", errors="replace"))
 
     def _pause(self, url: str, asked: float = 0.0) -> None:
         host = host_of(url)
