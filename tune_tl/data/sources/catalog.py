@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -190,11 +189,10 @@ def _obtain(entry: Entry, archive: Archive) -> Resolved:
 
 def _sample(name: str) -> Path:
     """The drawn images' folder; another one as soon as they are drawn by other code."""
-    from tune_tl.data.sources import sample
+    from tune_tl.data.sources.sample import drawing
 
-    version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:8]
-    folder = cache_dir() / "samples" / f"{name}-{version}"
+    folder = cache_dir() / "samples" / f"{name}-{drawing.version()}"
     if not folder.is_dir():
         print("drawing sample images, once", file=sys.stderr)
-        sample.draw(folder)
+        drawing.draw(folder)
     return folder
