@@ -17,6 +17,7 @@ from tune_tl.data.web.collecting import PROVENANCE, Kept, Outcome, Wanted, colle
 from tune_tl.data.web.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
 from tune_tl.errors import BadInput
 from tune_tl.terminal.door import Parser, door
+from tune_tl.terminal.progress import bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,15 +167,14 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(console: Console, images: int) -> Iterator[Callable[[Outcome], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("images", total=images)
+    with bar(console, "images", BarColumn(), MofNCompleteColumn()) as update:
+        update(0, images)
 
         def show(outcome: Outcome) -> None:
             left_out = f", {outcome.refused.total()} left out" if outcome.refused else ""
-            bar.update(task, completed=outcome.images, description=f"images{left_out}")
+            update(outcome.images, images, f"images{left_out}")
 
         yield show
 

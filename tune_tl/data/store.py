@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from PIL import ImageOps
 from tune_tl.data.folder import Dataset, Split
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
+from tune_tl.terminal.progress import ShowProgress
 
 VERSION = 1  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
@@ -39,8 +40,6 @@ ZEROS = bytes(1 << 20)
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 # Error numbers, none among them, of a file that sends its reader to a place that no file has.
 OF_THE_IMAGE = (None, errno.EINVAL, errno.EOVERFLOW)
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def open_images(dataset: Dataset, size: int) -> Images:
     return Images(pixels, rows, labels, dataset.classes, _file(digests, size).stem, dataset.name)
 
 
-def ensure(dataset: Dataset, sizes: Sequence[int], progress: Progress | None = None) -> dict[Path, str]:
+def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None = None) -> dict[Path, str]:
     """Build what is missing of the stores of `dataset` at `sizes`, decoding each image once.
 
     Returns the images that cannot be decoded, with the reason of each; then nothing is built. One
@@ -157,7 +156,7 @@ def _rgb(image: Pillow.Image) -> Pillow.Image:
 
 
 def _build(
-    digests: Sequence[str], paths: dict[str, Path], sizes: Sequence[int], progress: Progress | None
+    digests: Sequence[str], paths: dict[str, Path], sizes: Sequence[int], progress: ShowProgress | None
 ) -> dict[str, str]:
     bad: dict[str, str] = {}
     parts = {size: _file(digests, size).with_suffix(f".part{os.getpid()}") for size in sizes}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from tune_tl.data.folder import SPLITS, Dataset
@@ -21,6 +20,7 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import Experiment, Transfer
 from tune_tl.spaces.space import Range, Space
 from tune_tl.storage.files import cache_dir
+from tune_tl.terminal.progress import progress
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.checkpoint import KEPT
@@ -118,19 +118,16 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
     from tune_tl.data.store import ensure
 
     sizes = sorted(set(sizes))
-    columns = (TextColumn("decoding images, once"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
 
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            if done == 1 and not console.is_terminal:
-                console.print(f"decoding {len(dataset.images)} images, once")
+    def built(of: Dataset) -> dict[Path, str]:
+        line = f"decoding {len(of.images)} images, once"
+        with progress(console, "decoding images, once", line) as show:
+            return ensure(of, sizes, show)
 
-        bad = ensure(dataset, sizes, show)
-        if bad and drop_bad:
-            dataset = dataset.without(bad)
-            ensure(dataset, sizes, show)
+    bad = built(dataset)
+    if bad and drop_bad:
+        dataset = dataset.without(bad)
+        built(dataset)
     if bad:
         # File names need not be text: what is not goes out escaped.
         names = {path: str(path.relative_to(dataset.root)) for path in sorted(bad)}

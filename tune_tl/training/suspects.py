@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tune_tl.data.audit.facts import Progress
 from tune_tl.data.audit.findings import Findings, left_out
 from tune_tl.data.folder import File
 from tune_tl.data.store import decode
@@ -37,7 +37,7 @@ def way_out() -> str:
 
 
 def suspects(
-    findings: Findings, pretrained: Pretrained, progress: Progress | None = None
+    findings: Findings, pretrained: Pretrained, progress: Callable[[int, int], None] | None = None
 ) -> tuple[dict[Path, str], str]:
     """The images whose label is doubted, the most doubtful first, with why; and a note how good the judge is.
 
@@ -70,7 +70,7 @@ def suspects(
 
 
 def features(
-    files: list[File], pretrained: Pretrained, progress: Progress | None = None
+    files: list[File], pretrained: Pretrained, progress: Callable[[int, int], None] | None = None
 ) -> npt.NDArray[np.float32]:
     """What the frozen network gives for each image, (images, features)."""
     import torch

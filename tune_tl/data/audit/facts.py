@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 from tune_tl.data.store import FORMATS, OF_THE_IMAGE, decode
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
+from tune_tl.terminal.progress import ShowProgress
 
 VERSION = 1  # of what a fact means; part of the table's name
 FILE = "inspected.sqlite"  # in the cache folder
@@ -27,8 +28,6 @@ SIDE = 32  # pixels of the thumbnail that copies are compared on: what a percept
 AT_ONCE = 500  # images between two writes: what a kill costs
 FILL = 24  # zeros in a row: not one such run in 10,588 real images, one in every damaged one
 GREY = 128  # what a decoder leaves where it got nothing
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Facts:
         return np.frombuffer(self.thumb, dtype=np.uint8).reshape(SIDE, SIDE, 3)
 
 
-def gather(paths: Mapping[str, Path], progress: Progress | None = None) -> dict[str, Facts]:
+def gather(paths: Mapping[str, Path], progress: ShowProgress | None = None) -> dict[str, Facts]:
     """The facts of each image, by the SHA-256 of its content; those known from before are not found again.
 
     A cache that cannot be used costs time and nothing else. Raises BadInput if a disk fails.

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tune_tl.data.audit.facts import SIDE, Facts, Progress, cannot_read, gather
+from tune_tl.data.audit.facts import SIDE, Facts, cannot_read, gather
 from tune_tl.data.folder import File, Found
+from tune_tl.terminal.progress import ShowProgress
 
 Kind = Literal["unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank"]
 Copies = Literal["exact", "near", "mirrored"]
@@ -72,7 +73,7 @@ class Findings:
         return dict(Counter(file.label for file in self.found.files).most_common())
 
 
-def inspect(found: Found, progress: Progress | None = None) -> Findings:
+def inspect(found: Found, progress: ShowProgress | None = None) -> Findings:
     """Look at every image of `found`. Raises BadInput if a disk fails."""
     facts = gather({file.digest: file.path for file in found.files}, progress)
     return Findings(found, facts, _odd(found, facts), tuple(_groups(found, facts)))

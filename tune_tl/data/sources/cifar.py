@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import errno
 import shutil
-import sys
 import tarfile
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_tl.data.layout import Split
 from tune_tl.data.sources.download import BadArchive, NoSpace, require_room
+from tune_tl.terminal.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.progress import Progress
 
 SIDE = 32  # pixels
 MEMBERS: Mapping[Split, tuple[str, ...]] = {
@@ -40,6 +40,8 @@ def unpack_cifar(archive: Path, folder: Path, labels: tuple[str, ...]) -> None:
     archive's order. `folder` appears complete or not at all. Members are read by name, so nothing is
     written where the archive says. Raises NoSpace, and BadArchive if it is damaged or of another format.
     """
+    from rich.console import Console
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -47,9 +49,12 @@ def unpack_cifar(archive: Path, folder: Path, labels: tuple[str, ...]) -> None:
             names = [name for members in MEMBERS.values() for name in members]
             images = sum(opened.getmember(name).size for name in names) // _RECORD
             require_room(folder.parent, images * _ON_DISK, f"{archive.name}, unpacked,")
-            with _progress(images) as bar:
-                for split in MEMBERS:
-                    _write(opened, split, unfinished / split, labels, bar)
+            line = f"unpacking {images:,} images, once"
+            with progress(Console(stderr=True), "unpacking images, once", line) as show:
+                show(0, images)
+                written = chain.from_iterable(_write(opened, s, unfinished / s, labels) for s in MEMBERS)
+                for done, _ in enumerate(written, 1):
+                    show(done, images)
         unfinished.rename(folder)
     except (tarfile.TarError, zlib.error, EOFError, KeyError, ValueError) as error:
         raise BadArchive(f"{archive.name} is damaged or no CIFAR-10 ({error})") from None
@@ -65,9 +70,8 @@ def unpack_cifar(archive: Path, folder: Path, labels: tuple[str, ...]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write(
-    opened: tarfile.TarFile, split: Split, folder: Path, labels: tuple[str, ...], bar: Progress
-) -> None:
+def _write(opened: tarfile.TarFile, split: Split, folder: Path, labels: tuple[str, ...]) -> Iterator[Path]:
+    """Write the images of `split`, giving the path of each."""
     from PIL import Image
 
     for label in labels:
@@ -78,9 +82,10 @@ def _write(
             image = Image.fromarray(record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0).copy())
             # Not compressed, for zlibs differ in that: splits and fingerprints follow from these bytes,
             # which have to be the same on every machine.
-            image.save(folder / labels[record[0]] / f"{number:05}.png", compress_level=0)
+            path = folder / labels[record[0]] / f"{number:05}.png"
+            image.save(path, compress_level=0)
+            yield path
             number += 1
-            bar.advance(bar.task_ids[0])
 
 
 def _records(opened: tarfile.TarFile, name: str, classes: int) -> np.ndarray:
@@ -95,17 +100,3 @@ def _records(opened: tarfile.TarFile, name: str, classes: int) -> np.ndarray:
     if (largest := records[:, 0].max()) >= classes:
         raise ValueError(f"{name} holds label {largest}, but there are {classes} classes")
     return records
-
-
-def _progress(images: int) -> Progress:
-    """One line to stderr; on a terminal a bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("unpacking images, once"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    bar.add_task("", total=images)
-    if not console.is_terminal:
-        print(f"unpacking {images:,} images, once", file=sys.stderr)
-    return bar
