@@ -157,6 +157,16 @@ def test_the_record_says_of_each_image_where_it_is_from(site: Website, output: P
         assert before <= datetime.fromisoformat(row["time"]) <= datetime.now(UTC)
 
 
+def test_no_spreadsheet_computes_what_the_record_says(site: Website, output: Path) -> None:
+    site.pages = {"/": shown("/0.jpg"), "/0.jpg": Page(picture(0))}
+    assert run(site, output, name="@SUM(1,1)") == 0
+    (row,) = record(output)
+    assert (row["class"], row["file"]) == ("'@SUM(1,1)", f"'{named(picture(0), name='@SUM(1,1)')}")
+    site.asked.clear()
+    assert run(site, output, name="@SUM(1,1)") == 0
+    assert "/0.jpg" not in site.paths()
+
+
 def test_a_page_gives_what_it_shows_and_the_large_one_of_what_it_shows_small(
     site: Website, output: Path
 ) -> None:

@@ -16,6 +16,7 @@ from tune_tl.data.layout import is_text
 from tune_tl.data.web.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
 from tune_tl.data.web.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
 from tune_tl.errors import BadInput
+from tune_tl.storage.files import Locked, claimed
 from tune_tl.terminal.door import Parser, door
 from tune_tl.terminal.progress import bar
 
@@ -148,21 +149,18 @@ def _require_packages() -> None:
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Hold `folder`, made if need be, for this process alone. Raises BadInput."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".collect.lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise BadInput(f"another process collects into {str(folder)!r}; wait for it or stop it") from None
-    except OSError as error:
-        why = error.strerror or error
-        raise BadInput(f"--output {str(folder)!r} cannot be written ({why}); give another folder") from None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(claimed(folder / ".collect.lock"))
+        except Locked:
+            raise BadInput(f"another process collects into {str(folder)!r}; wait for it or stop it") from None
+        except OSError as error:
+            why = error.strerror or error
+            raise BadInput(
+                f"--output {str(folder)!r} cannot be written ({why}); give another folder"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tune_tl.storage.files import Locked, claimed
+
 KINDS = ("datasets", "downloads", "samples", "decoded", "activations")  # and whatever else lies there
 UNDESCRIBED = "of an earlier version"
 IN_WORDS = {"proven": "which files of weights are known to be good", "inspected": "what is known of images"}
@@ -52,7 +54,7 @@ def listing(root: Path) -> list[Entry]:
             for path, pid in mapped
             if any(path.is_relative_to(mine.resolve()) for mine in entry.paths)
         ]
-        with _claimed(entry.locks) as free:
+        with _all_claimed(entry.locks) as free:
             why = f"in use by process {', '.join(dict.fromkeys(users))}" if users else ""
             found.append(
                 replace(
@@ -77,7 +79,7 @@ def remove(entry: Entry) -> bool:
 
     Raises OSError if it may not be removed.
     """
-    with _claimed(entry.locks) as free:
+    with _all_claimed(entry.locks) as free:
         if not free:
             return False
         for path in entry.paths:
@@ -161,18 +163,16 @@ def _children(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _claimed(locks: Iterable[Path]) -> Iterator[bool]:
+def _all_claimed(locks: Iterable[Path]) -> Iterator[bool]:
     """Holds those of the locks that exist; False if another process holds one of them."""
-    from filelock import FileLock, Timeout
-
     with ExitStack() as held:
         free = True
         for lock in locks:
             with suppress(PermissionError):  # another user's: the removal will say so
                 try:
                     if lock.exists():
-                        held.enter_context(FileLock(lock, timeout=0))
-                except Timeout:
+                        held.enter_context(claimed(lock))
+                except Locked:
                     free = False
         yield free
 

@@ -47,6 +47,26 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, default=str) + "\n")
 
 
+class Locked(Exception):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def claimed(lock: Path) -> Iterator[None]:
+    """Hold the file `lock`, made if need be in a folder that is there. Raises Locked at once, or OSError."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise Locked(f"{lock} is held by another process") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

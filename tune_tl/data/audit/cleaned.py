@@ -15,11 +15,10 @@ from tune_tl.data.audit.findings import Findings, left_out
 from tune_tl.data.folder import Found
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import replacing, write_json
+from tune_tl.storage.tables import escaped, unescaped
 
 LIST, RECORD = "files.csv", "audit.json"
 COLUMNS = ("path", "class", "split", "keep", "reason")
-# What a spreadsheet would compute goes behind a quote, and so does a quote, to be told apart.
-_QUOTED = ("=", "+", "-", "@", "\t", "\r", "'")
 _SEPARATORS = ",;\t"  # spreadsheets of some countries write semicolons
 _ENCODING = {"errors": "surrogateescape", "newline": ""}  # file names need not be text
 
@@ -43,7 +42,7 @@ def save(folder: Path, findings: Findings) -> tuple[dict[str, Any], Path | None]
     rows, record = list(_rows(findings)), to_dict(findings)
     lines = io.StringIO()
     # Lines end with \r\n, csv's own: with \n alone a \r within a file's name would go out unquoted.
-    csv.writer(lines).writerows([COLUMNS, *([_quoted(cell) for cell in row] for row in rows)])
+    csv.writer(lines).writerows([COLUMNS, *([escaped(cell) for cell in row] for row in rows)])
     text = lines.getvalue().encode("utf-8", "surrogateescape")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,13 +149,13 @@ def read(path: Path, found: Found) -> set[Path]:
             if not {"path", "keep"} <= set(reader.fieldnames or ()):
                 raise BadInput(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}")
             for row in reader:
-                name, keep = _unquoted(row["path"] or ""), (row["keep"] or "").strip().lower()
+                name, keep = unescaped(row["path"] or ""), (row["keep"] or "").strip().lower()
                 where = f"{path}, line {reader.line_num}"
                 if name not in known:
                     raise BadInput(f"{where}: there is no image {name!a} in {found.root}; remove the line")
                 if keep not in ("yes", "no"):
                     raise BadInput(f"{where}: keep must be yes or no, but got {ascii(keep)[:80]}")
-                if _unquoted(row.get("class") or labels[name]) != labels[name]:
+                if unescaped(row.get("class") or labels[name]) != labels[name]:
                     raise BadInput(f"{where}: to change the class of {name!a}, move the file to its folder")
                 if name in kept:
                     raise BadInput(f"{where}: {name!a} is listed before; remove one of the lines")
@@ -180,11 +179,3 @@ def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
             why += [f"suspect: {findings.suspects[file.path]}"] if file.path in findings.suspects else []
         keep = "no" if file.path in gone else "yes"
         yield findings.name(file), file.label, file.split or "", keep, "; ".join(why)
-
-
-def _quoted(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_QUOTED) else cell
-
-
-def _unquoted(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") else cell

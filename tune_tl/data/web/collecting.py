@@ -24,6 +24,7 @@ from tune_tl.data.web.listing import Candidate, in_file, is_web, on_engine, on_p
 from tune_tl.data.web.visitor import Refused, Web
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import replacing, write_text
+from tune_tl.storage.tables import escaped
 
 PROVENANCE = "provenance.csv"
 COLUMNS = ("file", "class", "url", "found_on", "query", "time", "sha256", "bytes")
@@ -123,7 +124,7 @@ class Kept:
 
     def _append(self, *values: object) -> None:
         with self._record.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(values)
+            csv.writer(file, lineterminator="\n").writerow([escaped(value) for value in values])
             file.flush()
             os.fsync(file.fileno())
 
