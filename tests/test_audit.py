@@ -19,7 +19,7 @@ from tune_tl import audit
 from tune_tl.data import locating
 from tune_tl.data.audit import cleaned
 from tune_tl.data.audit.findings import inspect
-from tune_tl.data.folder import Dataset, find
+from tune_tl.data.folder import Dataset, list_images
 from tune_tl.errors import BadInput
 from tune_tl.spaces import reading
 from tune_tl.training import suspects
@@ -146,14 +146,14 @@ def test_names_that_are_markup_formulas_or_lines_harm_nothing(
     with (folder / "files.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.reader(file))
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))]
-    found = find(images)
+    found = list_images(images)
     gone = {path.name for path in cleaned.read(folder / "files.csv", found) if path.parent.name == "cat"}
     assert gone == {*HOSTILE, "not \udcff text.png", "copy.png", "1.png"}
 
 
 def test_a_search_goes_by_the_list_as_it_was_edited(images: Path) -> None:
     assert left_out(images, searched(images)) == set()
-    cleaned.save(Path("runs/audit-pets"), inspect(find(images)))
+    cleaned.save(Path("runs/audit-pets"), inspect(list_images(images)))
     found = searched(images)
     assert left_out(images, found) == {"cat/copy.png", "cat/1.png", "=dog/wrong.png"}
     assert "3 images left out by the audit (runs/audit-pets/files.csv)" in found.notes
@@ -189,7 +189,7 @@ def test_a_search_goes_by_the_list_as_it_was_edited(images: Path) -> None:
 def test_a_list_that_was_edited_wrongly_is_refused_by_its_line(
     images: Path, old: str, new: str, told: str
 ) -> None:
-    cleaned.save(Path("runs/audit-pets"), inspect(find(images)))
+    cleaned.save(Path("runs/audit-pets"), inspect(list_images(images)))
     edit(old, new)
     with pytest.raises(BadInput) as error:
         searched(images)
@@ -199,7 +199,7 @@ def test_a_list_that_was_edited_wrongly_is_refused_by_its_line(
 
 
 def test_a_list_for_other_images_is_not_used_and_that_is_said(images: Path, tmp_path: Path) -> None:
-    cleaned.save(Path("runs/audit-pets"), inspect(find(images)))
+    cleaned.save(Path("runs/audit-pets"), inspect(list_images(images)))
     moved = images.rename(tmp_path / "moved").rename(tmp_path / "elsewhere")
     (tmp_path / "deep").mkdir()
     other = moved.rename(tmp_path / "deep" / "pets")

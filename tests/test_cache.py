@@ -59,7 +59,7 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def said(*argv: str) -> dict[str, Any]:
+def in_json(*argv: str) -> dict[str, Any]:
     with redirect_stdout(io.StringIO()) as out:
         assert cache.main([*argv, "--json"]) == 0
     return json.loads(out.getvalue())  # type: ignore[no-any-return]
@@ -133,7 +133,7 @@ lock.acquire()
 
 def test_everything_is_listed_in_words(root: Path, pets: Dataset) -> None:
     fill(root, pets)
-    listed = said()
+    listed = in_json()
     assert names(listed["cached"]) == ALL
     assert [row["entries"] for row in listed["cached"]] == [2, 1, 1, 1, 1, 1, 1]
     assert listed["bytes"] == sum(row["bytes"] for row in listed["cached"]) > 70_000
@@ -147,20 +147,20 @@ def test_everything_is_listed_in_words(root: Path, pets: Dataset) -> None:
 def test_the_last_use_is_the_newest_of_a_row(root: Path) -> None:
     for key, second in (("aa", 86_400 * 400), ("bb", 86_400 * 800)):
         os.utime(add_activations(root, key, "pets", "vgg16"), (second, second))
-    assert said()["cached"][0]["last_used"][:4] == "1972"
+    assert in_json()["cached"][0]["last_used"][:4] == "1972"
 
 
 def test_a_machine_without_a_cache_has_nothing_to_list_or_clear(root: Path) -> None:
-    assert said()["cached"] == []
+    assert in_json()["cached"] == []
     assert run().stdout.startswith(f"0 bytes in {root}")
-    assert said("--clear") == {"freed_bytes": 0, "removed": [], "left": []}
+    assert in_json("--clear") == {"freed_bytes": 0, "removed": [], "left": []}
     assert not root.exists()
 
 
 def test_a_file_with_holes_counts_what_it_holds(root: Path) -> None:
     with add(root / "activations" / "aa" / "5.24.f32.part").open("ab") as file:
         file.truncate(1 << 30)
-    assert said()["bytes"] < 1 << 20
+    assert in_json()["bytes"] < 1 << 20
 
 
 def test_what_has_no_description_is_listed_all_the_same(root: Path, pets: Dataset) -> None:
@@ -168,15 +168,15 @@ def test_what_has_no_description_is_listed_all_the_same(root: Path, pets: Datase
     (root / "decoded" / f"{key}.json").unlink()
     add(root / "activations" / "0123.24.f32.act")
     (add_activations(root, "aa", "pets", "vgg16") / "about.json").write_text("{")
-    rows = said()["cached"]
+    rows = in_json()["cached"]
     assert names(rows) == [("activations", contents.UNDESCRIBED), ("decoded", f"{key} at 8 pixels")]
     assert rows[0]["entries"] == 2
 
 
 def test_clear_removes_everything_and_says_what_it_freed(root: Path, pets: Dataset) -> None:
     fill(root, pets)
-    before = said()["bytes"]
-    cleared = said("--clear")
+    before = in_json()["bytes"]
+    cleared = in_json("--clear")
     assert names(cleared["removed"]) == ALL
     assert cleared["left"] == []
     assert cleared["freed_bytes"] == before
@@ -188,8 +188,8 @@ def test_clear_removes_everything_and_says_what_it_freed(root: Path, pets: Datas
 @pytest.mark.parametrize("kind", dict(ALL))
 def test_clear_removes_the_named_kind_alone(root: Path, pets: Dataset, kind: str) -> None:
     fill(root, pets)
-    assert {row["kind"] for row in said("--clear", kind)["removed"]} == {kind}
-    assert names(said()["cached"]) == [row for row in ALL if row[0] != kind]
+    assert {row["kind"] for row in in_json("--clear", kind)["removed"]} == {kind}
+    assert names(in_json()["cached"]) == [row for row in ALL if row[0] != kind]
 
 
 def test_clear_says_so_in_words(root: Path, pets: Dataset) -> None:
@@ -211,20 +211,20 @@ def test_a_kind_that_is_none_gets_one_line_with_the_nearest(root: Path, pets: Da
         "error: --clear: unknown kind 'decodd', did you mean 'decoded'?; known are datasets, downloads, "
         "samples, decoded, activations, proven\n"
     )
-    assert names(said()["cached"]) == ALL
+    assert names(in_json()["cached"]) == ALL
 
 
 def test_what_a_process_has_mapped_is_left_until_it_ends(root: Path, pets: Dataset) -> None:
     fill(root, pets)
     key = open_images(pets, 8).key
     with another_process(MAPPING, str(root / "decoded" / f"{key}.u8")) as process:
-        cleared = said("--clear")
+        cleared = in_json("--clear")
         (row,) = cleared["left"]
         assert row["name"] == "pets, 8 images at 8 and 16 pixels"
         assert row["in_use"] == f"in use by process {process.pid}"
         assert f"in use by process {process.pid}" in run("--clear").stdout
         assert ensure(pets, [8, 16]) == {}
-    assert said("--clear")["left"] == []
+    assert in_json("--clear")["left"] == []
 
 
 def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path, pets: Dataset) -> None:
@@ -233,10 +233,10 @@ def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path,
     space, folder = reading.load(str(pets.root))
     space = space.with_backbones(["efficientnet_lite0"])
     ready = check(space, folder, console=Console(file=io.StringIO()))
-    said("--clear")
+    in_json("--clear")
     assert list((root / "decoded").glob("*.u8"))
     del ready
-    said("--clear")
+    in_json("--clear")
     assert not list((root / "decoded").glob("*.u8"))
 
 
@@ -255,8 +255,8 @@ def test_the_files_of_a_search_that_runs_are_left(root: Path, pets: Dataset) -> 
     fill(root, pets)
     add(root / "datasets" / "pets" / "cat" / "0.png")
     with another_process(MAPPING, str(root / "decoded" / f"{open_images(pets, 8).key}.u8")):
-        assert names(said("--clear", "datasets")["left"]) == [("datasets", "pets")]
-    assert names(said("--clear", "datasets")["removed"]) == [("datasets", "pets")]
+        assert names(in_json("--clear", "datasets")["left"]) == [("datasets", "pets")]
+    assert names(in_json("--clear", "datasets")["removed"]) == [("datasets", "pets")]
 
 
 LOCKS = {
@@ -274,21 +274,21 @@ def test_what_is_being_made_is_left(root: Path, pets: Dataset, kind: str) -> Non
     lock = root / LOCKS[kind].format(key=open_images(pets, 8).key.partition("-")[0])
     before = {path for path in root.rglob("*") if path.is_file()}
     with another_process(LOCKING, str(lock)):
-        (row,) = said("--clear", kind)["left"]
+        (row,) = in_json("--clear", kind)["left"]
         assert row["kind"] == kind
         assert row["in_use"] == "being made"
     gone = before - set(root.rglob("*"))
     assert not [path for path in gone if path.is_relative_to(lock.parent) and kind != "activations"]
     if kind == "activations":
         assert {path.parent.name for path in gone} == {"bb", "cc"}
-    assert said("--clear", kind)["left"] == []
+    assert in_json("--clear", kind)["left"] == []
 
 
 def test_what_a_killed_process_left_is_removed(root: Path) -> None:
     add(root / "decoded" / "0123456789abcdef-224.part77")
     add(root / "decoded" / "0123456789abcdef-0.lock", 0)
     add(root / "activations" / f"{contents._ASIDE}aa-77" / "5.24.f32.act")  # by a removal
-    cleared = said("--clear")
+    cleared = in_json("--clear")
     assert ("decoded", "0123456789abcdef, none whole") in names(cleared["removed"])
     assert cleared["left"] == []
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["0123456789abcdef-0.lock"]
@@ -309,7 +309,7 @@ def test_a_removal_that_is_cut_leaves_no_half_of_a_dataset(
     assert error.endswith("cannot be removed (Operation not permitted)\n")
     assert error.count("\n") == 1
     assert not (root / "samples" / "garbage-12ab34cd").exists()
-    assert said("--clear", "samples")["freed_bytes"] > 0
+    assert in_json("--clear", "samples")["freed_bytes"] > 0
     assert not list((root / "samples").iterdir())
 
 
@@ -317,6 +317,6 @@ def test_what_a_link_leads_to_is_not_removed(root: Path, tmp_path: Path) -> None
     mine = add(tmp_path / "mine" / "photograph.jpg")
     (root / "datasets").mkdir(parents=True)
     (root / "datasets" / "garbage").symlink_to(mine.parent)
-    assert names(said("--clear")["removed"]) == [("datasets", "garbage")]
+    assert names(in_json("--clear")["removed"]) == [("datasets", "garbage")]
     assert mine.exists()
     assert not (root / "datasets" / "garbage").is_symlink()

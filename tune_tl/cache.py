@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tune_tl.errors import BadInput, near
 from tune_tl.storage import contents
-from tune_tl.storage.contents import Entry
+from tune_tl.storage.contents import CacheEntry
 from tune_tl.storage.files import cache_dir
 from tune_tl.terminal.door import Parser, door
 
@@ -46,7 +46,7 @@ def _known(asked: Sequence[str], kinds: Sequence[str]) -> Sequence[str]:
     return asked or kinds
 
 
-def _list(root: Path, entries: Sequence[Entry], as_json: bool) -> None:
+def _list(root: Path, entries: Sequence[CacheEntry], as_json: bool) -> None:
     place = next(folder for folder in (root, *root.parents) if folder.exists())
     free, rows = shutil.disk_usage(place).free, contents.grouped(entries)
     total = sum(row["bytes"] for row in rows)
@@ -71,16 +71,16 @@ def _list(root: Path, entries: Sequence[Entry], as_json: bool) -> None:
     console.print(f"{decimal(total)} in {root}, {decimal(free)} free on its disk", soft_wrap=True)
 
 
-def _clear(entries: Sequence[Entry], as_json: bool) -> None:
-    removed: list[Entry] = []
-    left: list[Entry] = []
+def _clear(entries: Sequence[CacheEntry], as_json: bool) -> None:
+    removed: list[CacheEntry] = []
+    left: list[CacheEntry] = []
     for entry in entries:
         try:
-            gone = not entry.in_use and contents.remove(entry)
+            cleared = not entry.in_use and contents.remove(entry)
         except OSError as error:
             where = error.filename or entry.paths[0]
             raise BadInput(f"{str(where)!r} cannot be removed ({error.strerror or error})") from None
-        (removed if gone else left).append(entry)
+        (removed if cleared else left).append(entry)
     freed = sum(entry.bytes for entry in removed)
     if as_json:
         groups = {"removed": contents.grouped(removed), "left": contents.grouped(left)}

@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> int:
             console.print(f"{one.name}: up to {options.images} images, from {where}")
             with _progress(console, options.images) as show:
                 outcome = collect(one, kept, web, engine=options.engine, images=options.images, show=show)
-            _say(console, options.output / one.name, outcome, options.images)
+            _print_outcome(console, options.output / one.name, outcome, options.images)
             empty |= not outcome.images
     if empty:
         console.print(
@@ -177,7 +177,7 @@ def _progress(console: Console, images: int) -> Iterator[Callable[[Outcome], Non
         yield show
 
 
-def _say(console: Console, folder: Path, outcome: Outcome, images: int) -> None:
+def _print_outcome(console: Console, folder: Path, outcome: Outcome, images: int) -> None:
     console.print(f"  {outcome.images} of {images} images in {folder}, {outcome.new} of them new")
     for reason, count in outcome.refused.most_common():
         console.print(f"  left out {count}: {reason}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from tune_tl import audit
 from tune_tl.data.audit import cleaned
 from tune_tl.data.audit.findings import inspect
-from tune_tl.data.folder import Dataset, find
+from tune_tl.data.folder import Dataset, list_images
 from tune_tl.data.locating import PUBLISHED, find_dataset
 from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
@@ -57,7 +57,7 @@ def searched(images: Path, *, clean: bool = False, name: str = "tank_elephant") 
 
 
 def audited(images: Path, made: Path = OWN, at: float | None = None) -> None:
-    cleaned.save(made.parent, inspect(find(images)))
+    cleaned.save(made.parent, inspect(list_images(images)))
     if at is not None:
         os.utime(made.with_name(cleaned.RECORD), (at, at))
 
@@ -233,7 +233,7 @@ def test_a_published_split_that_lost_images_is_called_so(
     lists = {name: ("train", "train", "val", "test")[n % 4] for n, name in enumerate(names)}
     monkeypatch.setattr(locating, "published_split", lambda *_: lists)
     assert PUBLISHED in searched(images).notes
-    cleaned.save(NAMED.parent, inspect(find(images, lists)))  # type: ignore[arg-type]
+    cleaned.save(NAMED.parent, inspect(list_images(images, lists)))  # type: ignore[arg-type]
     edit(NAMED, "tank/1.png", "no")
     edit(NAMED, "tank/2.png", "no")
     found = searched(images)

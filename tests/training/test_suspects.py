@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tune_tl.data.audit.findings import Findings, inspect
-from tune_tl.data.folder import find
+from tune_tl.data.folder import list_images
 from tune_tl.training import suspects
 
 EACH = 16
@@ -37,7 +37,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
             label = other if f"{other}/{shape}{n}.png" in WRONG else shape
             (root / label).mkdir(exist_ok=True)
             drawn(shape, n).save(root / label / f"{shape}{n}.png")
-    return inspect(find(root))
+    return inspect(list_images(root))
 
 
 def test_labels_that_were_exchanged_are_doubted_and_others_are_not(findings: Findings) -> None:
@@ -58,7 +58,7 @@ def test_a_class_of_one_image_is_told_and_not_guessed_at(tmp_path: Path) -> None
             drawn(label, n).save(tmp_path / label / f"{n}.png")
     network = suspects.network()
     assert network is not None
-    found, note = suspects.suspects(inspect(find(tmp_path)), network)
+    found, note = suspects.suspects(inspect(list_images(tmp_path)), network)
     assert not found
     assert "'block' has too few images" in note
 
@@ -69,7 +69,7 @@ def test_copies_share_a_fold(tmp_path: Path) -> None:
         for n in range(3):
             drawn(label, n).save(tmp_path / label / f"{n}.png")
     drawn("ring", 0).resize((100, 100)).save(tmp_path / "ring" / "again.png")
-    seen = inspect(find(tmp_path))
+    seen = inspect(list_images(tmp_path))
     files = list(seen.found.files)
     numbers = dict(zip((seen.name(file) for file in files), suspects._groups(seen, files), strict=True))
     assert numbers["ring/again.png"] == numbers["ring/0.png"]

@@ -20,15 +20,15 @@ from tune_tl.data.layout import (
     Split,
     files_by_class,
     is_text,
-    left_out,
     look_alike,
+    passed_over,
     split_folders,
     split_of,
 )
 from tune_tl.errors import BadInput
 
 __all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "File", "Found", "Image", "Source", "Split",
-           "arrange", "find", "scan"]  # fmt: skip
+           "arrange", "list_images", "scan"]  # fmt: skip
 
 Source = Literal["local", "download", "sample"]
 
@@ -91,7 +91,7 @@ class Dataset:
 
         `left_out` is there where an audit left images out: their number, of each split if they had one.
         """
-        said: dict[str, object] = {
+        facts: dict[str, object] = {
             "name": self.name,
             "source": self.source,
             "fingerprint": self.fingerprint,
@@ -99,13 +99,13 @@ class Dataset:
             "classes": len(self.classes),
         }
         if given := Counter(file.split for file in self.left_out):
-            said["left_out"] = given[None] or {split: given[split] for split in SPLITS}
-        return said
+            facts["left_out"] = given[None] or {split: given[split] for split in SPLITS}
+        return facts
 
     def without(self, paths: Iterable[Path]) -> Dataset:
         """The same dataset less some files; raises BadInput if a class then has no image to split."""
-        gone = set(paths)
-        kept = replace(self, images=tuple(i for i in self.images if i.path not in gone))
+        dropped = set(paths)
+        kept = replace(self, images=tuple(i for i in self.images if i.path not in dropped))
         _require_every_class(kept)
         return kept
 
@@ -117,11 +117,11 @@ def scan(
     source: Source = "local",
     published: Mapping[str, Split] | None = None,
 ) -> Dataset:
-    """Read the folder `root` as a dataset: what `find` finds there, split by `arrange`. Raises BadInput."""
-    return arrange(find(root, published), name=name, source=source)
+    """Read the folder `root` as a dataset: its images, split by `arrange`. Raises BadInput."""
+    return arrange(list_images(root, published), name=name, source=source)
 
 
-def find(root: Path, published: Mapping[str, Split] | None = None) -> Found:
+def list_images(root: Path, published: Mapping[str, Split] | None = None) -> Found:
     """Every image file in the class folders of `root`, with the split that is given for it.
 
     Understood are `<class>/…` and `train/<class>/…` with `val/` and `test/` beside it (also
@@ -162,7 +162,7 @@ def find(root: Path, published: Mapping[str, Split] | None = None) -> Found:
         File(published[f"{label}/{path.name}"] if published else split, label, path, digest)
         for (split, label, path), digest in zip(files, digests, strict=True)
     )
-    notes = look_alike(classes) + left_out(parts, by_class)
+    notes = look_alike(classes) + passed_over(parts, by_class)
     return Found(root, classes, tuple(given), tuple(notes))
 
 
@@ -172,13 +172,13 @@ def arrange(found: Found, *, name: str, source: Source = "local", without: Colle
     What is not given is carved: stratified, seeded, with byte-identical copies of an image on one side.
     Raises BadInput if a class is too small to split.
     """
-    gone = set(without)
-    given = [file for file in found.files if file.path not in gone]
+    dropped = set(without)
+    given = [file for file in found.files if file.path not in dropped]
     splits, notes = _assign(given)
     notes += found.notes
     index = {label: i for i, label in enumerate(found.classes)}
     place = found.root.resolve()
-    left_out = tuple(f._replace(path=place / found.name(f)) for f in found.files if f.path in gone)
+    left_out = tuple(f._replace(path=place / found.name(f)) for f in found.files if f.path in dropped)
     images = tuple(
         Image(place / found.name(file), index[file.label], split, file.digest)
         for file, split in zip(given, splits, strict=True)

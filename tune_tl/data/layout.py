@@ -155,15 +155,15 @@ def look_alike(classes: Iterable[str]) -> list[str]:
     ]
 
 
-def left_out(
+def passed_over(
     parts: Mapping[Split | None, Path], found: Mapping[Split | None, Mapping[str, Sequence[Path]]]
 ) -> list[str]:
     """A note for folders of images that are passed over, and for files that are named after no class."""
     notes = []
-    passed: list[str] = []
+    hidden: list[str] = []
     for split, place in parts.items():
         with suppress(OSError):  # whose they are and what is in them is nobody's business here
-            passed += [
+            hidden += [
                 p.name for p in place.iterdir() if p.name.startswith(_HIDDEN) and p.is_dir() and _images(p)
             ]
         notes += [f"left out: {sub.name!r}, which holds the other classes again" for sub in _copies(place)]
@@ -172,4 +172,4 @@ def left_out(
         if split and not any((place / label).is_dir() for label in found[split]):
             others = len(_images(place, recursive=True)) - sum(map(len, found[split].values()))
             notes += [f"{others} left out of {split}: named after no class of train"] if others else []
-    return notes + ([f"hidden and left out: {', '.join(map(repr, sorted(passed)))}"] if passed else [])
+    return notes + ([f"hidden and left out: {', '.join(map(repr, sorted(hidden)))}"] if hidden else [])

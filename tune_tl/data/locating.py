@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tune_tl.data.audit import cleaned
 from tune_tl.data.audit.findings import Findings, inspect
-from tune_tl.data.folder import Dataset, Found, Source, arrange, find
+from tune_tl.data.folder import Dataset, Found, Source, arrange, list_images
 from tune_tl.data.sources.catalog import published_split, resolve, sample_banner
 from tune_tl.errors import BadInput
 from tune_tl.terminal.progress import progress
@@ -32,15 +32,15 @@ def find_dataset(
     The audit's list lies in `output`; for a space that is to be `clean` one is made. Raises BadInput.
     """
     name, source, found, notes = locate(named, data, console, space)
-    made, told = _list_for(found, output, name, clean, console)
+    made, audit_notes = _list_for(found, output, name, clean, console)
     own = space if source == "local" and name != named else name
     without = cleaned.read(made, found) if made else ()
     dataset = arrange(found, name=own, source=source, without=without)
     if made:
-        told.append(_left_out(dataset, made))
+        audit_notes.append(_left_out(dataset, made))
     if dataset.left_out and PUBLISHED in notes:
         notes[notes.index(PUBLISHED)] = f"{PUBLISHED}, less {_images(len(dataset.left_out))}"
-    return replace(dataset, notes=(*notes, *told, *dataset.notes), left_out_by=made)
+    return replace(dataset, notes=(*notes, *audit_notes, *dataset.notes), left_out_by=made)
 
 
 def locate(
@@ -52,7 +52,7 @@ def locate(
         if folder is None:
             raise BadInput(f"space {space!r} names no dataset; give --data DIR")
         folder = folder.expanduser()
-        return folder.resolve().name, "local", find(folder), []
+        return folder.resolve().name, "local", list_images(folder), []
     there = resolve(named, data)
     if there.source == "sample":
         console.print(sample_banner(there), style="bold", soft_wrap=True, markup=False)
@@ -60,7 +60,7 @@ def locate(
     notes = [PUBLISHED] if split else []
     if data is None and Path(named).is_dir():
         notes.append(f"not the folder {named!r} that lies here: its name is ./{named}")
-    return named, there.source, find(there.root, split), notes
+    return named, there.source, list_images(there.root, split), notes
 
 
 def _list_for(
@@ -85,8 +85,8 @@ def _list_for(
 def _left_out(dataset: Dataset, made: Path) -> str:
     lost = Counter(file.split for file in dataset.left_out)
     of_given = [f"{lost[split]} of the given {split}" for split in ("val", "test") if lost[split]]
-    said = f"{_images(len(dataset.left_out))} left out by the audit ({made})"
-    return ", ".join([said, *of_given])
+    total = f"{_images(len(dataset.left_out))} left out by the audit ({made})"
+    return ", ".join([total, *of_given])
 
 
 def _images(number: int) -> str:

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tune_tl.data.audit.findings import Copies, Findings, Group, left_out
+from tune_tl.data.audit.findings import Copies, CopyGroup, Findings, left_out
 from tune_tl.data.folder import File
 from tune_tl.data.layout import is_text
 from tune_tl.data.store import decode
@@ -186,7 +186,7 @@ def _sections(findings: Findings) -> Iterator[Section]:
             yield Section(kind.capitalize(), _ODD[kind], rows, len(of), max(0, len(of) - SHOWN))
 
 
-def _joined(group: Group) -> str:
+def _joined(group: CopyGroup) -> str:
     across = f"across {' and '.join(group.across)}" if group.across else ""
     more = len(group.files) - SHOWN_OF_GROUP
     return ", ".join(text for text in (across, f"{more} more of this group" if more > 0 else "") if text)

@@ -25,7 +25,7 @@ _ASIDE = ".removed-"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """What is removed together or not at all."""
 
     kind: str
@@ -44,7 +44,7 @@ def kinds(root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*KINDS, *found]))
 
 
-def listing(root: Path) -> list[Entry]:
+def listing(root: Path) -> list[CacheEntry]:
     """Every entry under the cache folder `root`, with why it is in use, if it is."""
     mapped = _mapped(root)
     found = []
@@ -74,7 +74,7 @@ def listing(root: Path) -> list[Entry]:
     ]
 
 
-def remove(entry: Entry) -> bool:
+def remove(entry: CacheEntry) -> bool:
     """Remove what nobody uses; False if another process has begun to make it.
 
     Raises OSError if it may not be removed.
@@ -94,9 +94,9 @@ def remove(entry: Entry) -> bool:
         return True
 
 
-def grouped(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def grouped(entries: Iterable[CacheEntry]) -> list[dict[str, Any]]:
     """For JSON: one for all entries of a kind with the same name, for a network's activations are many."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], list[CacheEntry]] = {}
     for entry in entries:
         groups.setdefault((entry.kind, entry.name), []).append(entry)
     return [
@@ -112,7 +112,7 @@ def grouped(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def _entries(root: Path) -> Iterator[Entry]:
+def _entries(root: Path) -> Iterator[CacheEntry]:
     for place in _children(root):
         kind, inside = place.stem, _children(place)
         match kind:
@@ -120,7 +120,7 @@ def _entries(root: Path) -> Iterator[Entry]:
                 for path in inside:
                     dataset = path.name.rpartition("-")[0] if kind == "samples" else path.name
                     lock = root / "datasets" / f"{dataset}.lock"
-                    yield Entry(kind, path.name, (path,), (lock, *path.glob("*.lock")), dataset)
+                    yield CacheEntry(kind, path.name, (path,), (lock, *path.glob("*.lock")), dataset)
             case "decoded":
                 key_of = {path: path.name.split(".")[0].partition("-")[0] for path in inside}
                 for key in sorted(set(key_of.values())):
@@ -128,7 +128,7 @@ def _entries(root: Path) -> Iterator[Entry]:
                     about = _about(place / f"{key}.json")
                     name = f"{about['dataset']}, {about['images']:,} images" if about else key
                     lock = place / f"{key}-0.lock"
-                    yield Entry(kind, name + _sizes(mine), mine, (lock,), str(about.get("dataset", "")))
+                    yield CacheEntry(kind, name + _sizes(mine), mine, (lock,), str(about.get("dataset", "")))
             case "activations":
                 for path in inside:
                     about = _about(path / "about.json")
@@ -136,9 +136,9 @@ def _entries(root: Path) -> Iterator[Entry]:
                         f"{about['dataset'] or 'unnamed'}, {about.get('backbone')}" if about else UNDESCRIBED
                     )
                     locks = tuple(path.glob("*.lock")) if path.is_dir() else (path.with_suffix(".lock"),)
-                    yield Entry(kind, name, (path,), locks, str(about.get("dataset", "")))
+                    yield CacheEntry(kind, name, (path,), locks, str(about.get("dataset", "")))
             case _:
-                yield Entry(kind, IN_WORDS.get(kind, place.name), (place,))
+                yield CacheEntry(kind, IN_WORDS.get(kind, place.name), (place,))
 
 
 def _sizes(stores: Iterable[Path]) -> str:
@@ -150,8 +150,8 @@ def _sizes(stores: Iterable[Path]) -> str:
 def _about(path: Path) -> dict[str, Any]:
     """What the file says; nothing unless it says all that is shown of it."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return dict(said) | {"dataset": str(said["dataset"]), "images": int(said["images"])}
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return dict(about) | {"dataset": str(about["dataset"]), "images": int(about["images"])}
     return {}
 
 
@@ -188,7 +188,7 @@ def _mapped(root: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def _last_used(entry: Entry) -> float:
+def _last_used(entry: CacheEntry) -> float:
     times = [path.lstat().st_mtime for path in entry.paths if path.exists()]
     if entry.kind == "datasets":  # nothing in one changes, but its marker is read when it is used
         times += [file.lstat().st_atime for path in entry.paths for file in path.glob("*.json")]

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tune_tl.storage.contents import Entry, disk_use, remove
+from tune_tl.storage.contents import CacheEntry, disk_use, remove
 from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.training.activation_files import ActivationFile, View, boot, host
 from tune_tl.training.pulse import beat
@@ -88,7 +88,7 @@ def trim(but: Path | None = None) -> None:
     for folder in oldest:
         if excess <= 0:
             return
-        entry = Entry("activations", folder.name, (folder,), tuple(folder.glob("*.lock")))
+        entry = CacheEntry("activations", folder.name, (folder,), tuple(folder.glob("*.lock")))
         with suppress(OSError):  # another user's
             if remove(entry):  # whoever has it mapped goes on reading
                 excess -= used[folder]

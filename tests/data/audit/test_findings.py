@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from tune_tl.data.audit import facts, findings
 from tune_tl.data.audit.findings import Findings, left_out
-from tune_tl.data.folder import find
+from tune_tl.data.folder import list_images
 from tune_tl.errors import BadInput
 
 
@@ -44,7 +44,7 @@ def look(root: Path, images: dict[str, Image.Image | bytes]) -> Findings:
             path.write_bytes(image)
         else:
             image.save(path)
-    return findings.inspect(find(root))
+    return findings.inspect(list_images(root))
 
 
 def odd(findings: Findings) -> dict[str, set[str]]:
@@ -260,6 +260,6 @@ def test_a_damaged_cache_costs_time_only(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_equal_hashes_alone_make_no_copies() -> None:
-    ones = [facts.Facts(hash=7, mirrored=9, thumb=picture(n, (32, 32)).tobytes()) for n in range(5)]
+    ones = [facts.ImageFacts(hash=7, mirrored=9, thumb=picture(n, (32, 32)).tobytes()) for n in range(5)]
     first, second, mirrored = findings._alike(ones)
     assert len(first) == len(second) == len(mirrored) == 0

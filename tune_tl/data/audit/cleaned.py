@@ -74,7 +74,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
     """Everything that was found, as plain values for JSON; paths are below the root."""
     found = findings.found
     names = {file.path: findings.name(file) for file in found.files}
-    gone = left_out(findings)
+    reasons = left_out(findings)
     return {
         "root": str(found.root.resolve()),
         "content": content(found),
@@ -93,7 +93,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
             for group in findings.groups
         ],
         "suspects": {names[path]: why for path, why in findings.suspects.items()},
-        "left_out": {names[path]: why for path, why in gone.items()},
+        "left_out": {names[path]: why for path, why in reasons.items()},
         "notes": [*found.notes, *findings.notes],
     }
 
@@ -106,13 +106,13 @@ def usable(output: Path, name: str, found: Found) -> tuple[Path | None, list[str
     here, now, own = str(found.root.resolve()), content(found), folder_of(output, name) / LIST
     made, notes = None, []
     for path in sorted(output.glob(f"audit-*/{LIST}"), key=_audited_at, reverse=True):
-        root, said = _made_for(path)
-        if (root, said) == (here, now) and not made:
+        root, its_content = _made_for(path)
+        if (root, its_content) == (here, now) and not made:
             made = path
             continue
         if root == here:
             changed = "the images changed since, or the split that is given for them"
-            why = changed if said != now else f"{made} is newer"
+            why = changed if its_content != now else f"{made} is newer"
         elif path == own:
             why = f"it was made for {ascii(root)[1:-1]}" if root else f"{RECORD} beside it is gone or damaged"
         else:
@@ -171,11 +171,11 @@ def read(path: Path, found: Found) -> set[Path]:
 
 
 def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
-    gone = left_out(findings)
+    reasons = left_out(findings)
     for file in findings.found.files:
-        why = [gone[file.path]] if file.path in gone else []
+        why = [reasons[file.path]] if file.path in reasons else []
         if not why:
             why += [f"{kind}: {of[file.path]}" for kind, of in findings.odd.items() if file.path in of]
             why += [f"suspect: {findings.suspects[file.path]}"] if file.path in findings.suspects else []
-        keep = "no" if file.path in gone else "yes"
+        keep = "no" if file.path in reasons else "yes"
         yield findings.name(file), file.label, file.split or "", keep, "; ".join(why)

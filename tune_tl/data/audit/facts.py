@@ -31,7 +31,7 @@ GREY = 128  # what a decoder leaves where it got nothing
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageFacts:
     unreadable: str = ""  # why it cannot be decoded
     half: str = ""  # why it is not taken for whole, though it can be decoded
     width: int = 0
@@ -48,12 +48,12 @@ class Facts:
         return np.frombuffer(self.thumb, dtype=np.uint8).reshape(SIDE, SIDE, 3)
 
 
-def gather(paths: Mapping[str, Path], progress: ShowProgress | None = None) -> dict[str, Facts]:
+def gather(paths: Mapping[str, Path], progress: ShowProgress | None = None) -> dict[str, ImageFacts]:
     """The facts of each image, by the SHA-256 of its content; those known from before are not found again.
 
     A cache that cannot be used costs time and nothing else. Raises BadInput if a disk fails.
     """
-    found: dict[str, Facts] = {}
+    found: dict[str, ImageFacts] = {}
     kept = cache_dir() / FILE
     try:
         found = dict(_known(kept, list(paths)))
@@ -68,7 +68,7 @@ def gather(paths: Mapping[str, Path], progress: ShowProgress | None = None) -> d
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
-            fresh: dict[str, Facts] = {}
+            fresh: dict[str, ImageFacts] = {}
             for digest, facts in zip(some, pool.map(look, [paths[d] for d in some]), strict=True):
                 fresh[digest] = facts
                 done += 1
@@ -80,14 +80,14 @@ def gather(paths: Mapping[str, Path], progress: ShowProgress | None = None) -> d
     return found
 
 
-def look(path: Path) -> Facts:
+def look(path: Path) -> ImageFacts:
     """The facts of one file. Raises BadInput if it cannot be read for what is no fault of the image."""
     import imagehash
 
     try:
         (pixels,) = decode(path, [SIDE])
     except ValueError as error:
-        return Facts(unreadable=str(error))
+        return ImageFacts(unreadable=str(error))
     try:
         with Pillow.open(path, formats=FORMATS) as image:
             (width, height), mode = image.size, image.mode
@@ -100,7 +100,7 @@ def look(path: Path) -> Facts:
         raise cannot_read(path, error) from None
     mirror = np.ascontiguousarray(pixels[:, ::-1])
     hashes = [int(str(imagehash.phash(Pillow.fromarray(p))), 16) for p in (pixels, mirror)]
-    return Facts(
+    return ImageFacts(
         half=filled or _grey_below(pixels) or ("" if frames else "its later frames are damaged"),
         width=width,
         height=height,
@@ -188,7 +188,7 @@ def _grey_below(pixels: npt.NDArray[np.uint8]) -> str:
     return f"the lower {100 * rows / SIDE:.0f} % are plain grey" if 2 <= rows < SIDE else ""
 
 
-def _known(kept: Path, digests: Sequence[str]) -> Iterator[tuple[str, Facts]]:
+def _known(kept: Path, digests: Sequence[str]) -> Iterator[tuple[str, ImageFacts]]:
     if not kept.exists():
         return
     with closing(sqlite3.connect(kept)) as database:
@@ -197,12 +197,12 @@ def _known(kept: Path, digests: Sequence[str]) -> Iterator[tuple[str, Facts]]:
             marks = ",".join("?" * len(some))
             asked = f"SELECT digest, about, thumb FROM facts{VERSION} WHERE digest IN ({marks})"
             for digest, about, thumb in database.execute(asked, some):
-                facts = Facts(**json.loads(about), thumb=thumb)
+                facts = ImageFacts(**json.loads(about), thumb=thumb)
                 if facts.unreadable or len(thumb) == SIDE * SIDE * 3:
                     yield digest, facts
 
 
-def _keep(kept: Path, fresh: Mapping[str, Facts]) -> None:
+def _keep(kept: Path, fresh: Mapping[str, ImageFacts]) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for digest, facts in fresh.items():

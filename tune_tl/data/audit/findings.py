@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tune_tl.data.audit.facts import SIDE, Facts, cannot_read, gather
+from tune_tl.data.audit.facts import SIDE, ImageFacts, cannot_read, gather
 from tune_tl.data.folder import File, Found
 from tune_tl.terminal.progress import ShowProgress
 
@@ -34,7 +34,7 @@ PAIRS = 20_000  # looked at again at once
 
 
 @dataclass(frozen=True)
-class Group:
+class CopyGroup:
     """Files that show one image, the best to keep first: the largest."""
 
     kind: Copies
@@ -57,9 +57,9 @@ class Group:
 @dataclass(frozen=True)
 class Findings:
     found: Found
-    facts: Mapping[str, Facts]  # by digest
+    facts: Mapping[str, ImageFacts]  # by digest
     odd: Mapping[Kind, Mapping[Path, str]]  # why, in a few words
-    groups: tuple[Group, ...]  # an exact group may lie in a near one
+    groups: tuple[CopyGroup, ...]  # an exact group may lie in a near one
     suspects: Mapping[Path, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what was left out of the audit, and why
 
@@ -87,14 +87,14 @@ def left_out(findings: Findings) -> dict[Path, str]:
     that are all in one place the first of their group stays. Where they carry different labels one must
     be wrong, so none is left to train on.
     """
-    gone = {
+    reasons = {
         path: f"{kind}: {why}"
         for kind in ("unreadable", "half-decoded")
         for path, why in findings.odd[kind].items()
     }
     # The widest group decides; an exact one inside it has nothing to add.
     for group in sorted(findings.groups, key=lambda g: -len(g.files)):
-        whole = [file for file in group.files if file.path not in gone]
+        whole = [file for file in group.files if file.path not in reasons]
         test, val = ([file for file in whole if file.split == split] for split in ("test", "val"))
         mixed = len({file.label for file in whole}) > 1
         stay = test or val or ([] if mixed else whole[:1])
@@ -104,11 +104,11 @@ def left_out(findings: Findings) -> dict[Path, str]:
             other = next((o for o in stay or whole if o.label != file.label), None)
             of = other or stay[0]
             why = f"{_copy(findings.facts, file, of)} of {findings.name(of)}"
-            gone[file.path] = f"{why}, which has another label" if other else why
-    return gone
+            reasons[file.path] = f"{why}, which has another label" if other else why
+    return reasons
 
 
-def _copy(facts: Mapping[str, Facts], file: File, of: File) -> str:
+def _copy(facts: Mapping[str, ImageFacts], file: File, of: File) -> str:
     """What `file` is of `of`, for people. A group with mirror images in it has others too."""
     if file.digest == of.digest:
         return "copy"
@@ -117,7 +117,7 @@ def _copy(facts: Mapping[str, Facts], file: File, of: File) -> str:
     return "mirrored copy" if turned else "near copy"
 
 
-def _odd(found: Found, facts: Mapping[str, Facts]) -> dict[Kind, dict[Path, str]]:
+def _odd(found: Found, facts: Mapping[str, ImageFacts]) -> dict[Kind, dict[Path, str]]:
     odd: dict[Kind, dict[Path, str]] = {
         kind: {}
         for kind in ("unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank")
@@ -148,11 +148,11 @@ def _odd(found: Found, facts: Mapping[str, Facts]) -> dict[Kind, dict[Path, str]
     return odd
 
 
-def _colourless(one: Facts) -> bool:
+def _colourless(one: ImageFacts) -> bool:
     return float(np.ptp(one.pixels, axis=2).mean()) < COLOURLESS
 
 
-def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
+def _groups(found: Found, facts: Mapping[str, ImageFacts]) -> Iterator[CopyGroup]:
     """Exact copies by their bytes; near and mirrored ones where they are alike, however many steps apart."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -161,7 +161,7 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
     for file in found.files:
         files[file.digest].append(file)
 
-    def group(kind: Copies, digests: list[str]) -> Group:
+    def group(kind: Copies, digests: list[str]) -> CopyGroup:
         members = [file for digest in digests for file in files[digest]]
 
         def best_first(file: File) -> tuple[int, int, str]:
@@ -172,7 +172,7 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
                 raise cannot_read(file.path, error) from None
             return (-one.width * one.height, -size, str(file.path))
 
-        return Group(kind, tuple(sorted(members, key=best_first)))
+        return CopyGroup(kind, tuple(sorted(members, key=best_first)))
 
     for digest, copies in files.items():
         if len(copies) > 1:
@@ -194,7 +194,7 @@ def _groups(found: Found, facts: Mapping[str, Facts]) -> Iterator[Group]:
         yield group("mirrored" if number in turned else "near", alike)
 
 
-def _rich(digests: list[str], facts: Mapping[str, Facts]) -> list[str]:
+def _rich(digests: list[str], facts: Mapping[str, ImageFacts]) -> list[str]:
     """Those of the images that have details to compare."""
     rich = _details(np.stack([facts[digest].pixels for digest in digests])).std(axis=1) > DETAIL
     return [digest for digest, is_rich in zip(digests, rich, strict=True) if is_rich]
@@ -203,7 +203,7 @@ def _rich(digests: list[str], facts: Mapping[str, Facts]) -> list[str]:
 Rows = npt.NDArray[np.int64]
 
 
-def _alike(facts: list[Facts]) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
+def _alike(facts: list[ImageFacts]) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
     """Pairs of rows that show one image, and whether one is the other's mirror image.
 
     Perceptual hashes (imagehash.phash) propose them; of plain images they propose too many, so their

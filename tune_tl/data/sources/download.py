@@ -87,7 +87,7 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, timeout: float =
 
 def _download(url: str, part: Path, timeout: float, announcement: Announcement) -> None:
     """Fill `part` completely, with as many tries as bring something new."""
-    _knock(url)
+    _require_reachable(url)
     farthest = failures = 0
     while True:
         try:
@@ -179,7 +179,7 @@ def _explain(error: requests.RequestException, timeout: float, host: str) -> Exc
             return Unreachable(f"{host} could not be reached ({type(error).__name__})")
 
 
-def _knock(url: str) -> None:
+def _require_reachable(url: str) -> None:
     """Raises Unreachable, with the exact reason, within CONNECT_S.
 
     requests would spend its timeout on each address of the host in turn, and name resolution has

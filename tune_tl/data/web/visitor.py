@@ -73,7 +73,7 @@ class Web:
 
     def get(self, url: str, *, robots: bool = True) -> Answer:
         """What is at `url`; with `robots`, only if the robots.txt of its site allows that. Raises Refused."""
-        return self._travel(url, self._wait_for_leave if robots else self._pause)
+        return self._travel(url, self._wait_until_allowed if robots else self._pause)
 
     def _travel(self, url: str, before: Callable[[str], None]) -> Answer:
         sender = url
@@ -128,7 +128,7 @@ class Web:
         if no := self._closed.get(_site(url)):
             raise Refused(str(no), no.status)
 
-    def _wait_for_leave(self, url: str) -> None:
+    def _wait_until_allowed(self, url: str) -> None:
         """Return when the site's robots.txt lets `url` be asked for. Raises Refused."""
         site = _site(url)
         if site not in self._rules:
