@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tune_tl.storage.files import Locked, claimed
+from tune_tl.storage.files import LOCKS, Locked, claimed
 
 KINDS = ("datasets", "downloads", "samples", "decoded", "activations")  # and whatever else lies there
 UNDESCRIBED = "of an earlier version"
@@ -40,7 +40,7 @@ class CacheEntry:
 
 def kinds(root: Path) -> tuple[str, ...]:
     """The kinds there are, those that have nothing included."""
-    found = (path.stem for path in _children(root))
+    found = (path.stem for path in _places(root))
     return tuple(dict.fromkeys([*KINDS, *found]))
 
 
@@ -113,14 +113,14 @@ def grouped(entries: Iterable[CacheEntry]) -> list[dict[str, Any]]:
 
 
 def _entries(root: Path) -> Iterator[CacheEntry]:
-    for place in _children(root):
+    for place in _places(root):
         kind, inside = place.stem, _children(place)
         match kind:
             case "datasets" | "downloads" | "samples":
                 for path in inside:
                     dataset = path.name.rpartition("-")[0] if kind == "samples" else path.name
                     lock = root / "datasets" / f"{dataset}.lock"
-                    yield CacheEntry(kind, path.name, (path,), (lock, *path.glob("*.lock")), dataset)
+                    yield CacheEntry(kind, path.name, (path,), (lock,), dataset)
             case "decoded":
                 key_of = {path: path.name.split(".")[0].partition("-")[0] for path in inside}
                 for key in sorted(set(key_of.values())):
@@ -155,8 +155,12 @@ def _about(path: Path) -> dict[str, Any]:
     return {}
 
 
+def _places(root: Path) -> list[Path]:
+    return [path for path in _children(root) if path.name != LOCKS]
+
+
 def _children(folder: Path) -> list[Path]:
-    """Locks left out: they are empty, and one that is removed while it is waited for locks nothing."""
+    """Locks are passed over: they are empty, and one that is removed while it is waited for locks nothing."""
     with suppress(OSError):
         return sorted(path for path in folder.iterdir() if path.suffix != ".lock")
     return []

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+LOCKS = "locks"  # the cache's folder of them
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -76,3 +78,9 @@ def cache_dir() -> Path:
     """`$XDG_CACHE_HOME/tune_tl`; `~/.cache/tune_tl` if that is unset or, as its standard has it, relative."""
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (home if home.is_absolute() else Path.home() / ".cache") / "tune_tl"
+
+
+def lock_of(target: Path) -> Path:
+    """The lock file for making `target`, in the cache: the folder of `target` may be another program's."""
+    place = os.fsencode(target.parent.resolve() / target.name)
+    return cache_dir() / LOCKS / f"{hashlib.sha256(place).hexdigest()[:16]}.lock"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tune_tl.storage.files import sha256_of
+from tune_tl.storage.files import lock_of, sha256_of
 from tune_tl.terminal.progress import Announcement, megabytes
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, timeout: float =
     from filelock import FileLock
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    lock = lock_of(target)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         if target.exists() and sha256 in (None, sha256_of(target)):
             return target
         part = target.with_name(target.name + ".part")
