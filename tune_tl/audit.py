@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
 
     from tune_tl.data.audit import cleaned  # numpy: not for --help
     from tune_tl.data.locating import locate, look_at
-    from tune_tl.data.sources.catalog import CATALOG
+    from tune_tl.data.sources.entries import CATALOG
     from tune_tl.report import audit_page
 
     console = Console(highlight=False, stderr=options.json)

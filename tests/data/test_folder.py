@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tune_tl.data import folder
-from tune_tl.data.folder import IMAGE_SUFFIXES, SPLITS, Dataset, scan
+from tune_tl.data.folder import Dataset, scan
+from tune_tl.data.layout import IMAGE_SUFFIXES, SPLITS
 from tune_tl.data.sources.catalog import published_split, resolve
 from tune_tl.errors import BadInput
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tune_tl.data.layout import (
-    IMAGE_SUFFIXES,
     SPLITS,
     Split,
     files_by_class,
@@ -26,9 +25,6 @@ from tune_tl.data.layout import (
     split_of,
 )
 from tune_tl.errors import BadInput
-
-__all__ = ["IMAGE_SUFFIXES", "SPLITS", "Dataset", "File", "Found", "Image", "Source", "Split",
-           "arrange", "list_images", "scan"]  # fmt: skip
 
 Source = Literal["local", "download", "sample"]
 

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from tune_tl.data.folder import Dataset, Split
+from tune_tl.data.folder import Dataset
+from tune_tl.data.layout import Split
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.terminal.progress import ShowProgress

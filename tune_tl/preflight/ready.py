@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from tune_tl.data.folder import SPLITS, Dataset
-from tune_tl.data.layout import is_text
+from tune_tl.data.folder import Dataset
+from tune_tl.data.layout import SPLITS, is_text
 from tune_tl.data.locating import find_dataset
 from tune_tl.data.sources.download import Unavailable
 from tune_tl.errors import BadInput

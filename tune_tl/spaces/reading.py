@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_tl.data.layout import is_text
-from tune_tl.data.sources.catalog import CATALOG
+from tune_tl.data.sources.entries import CATALOG
 from tune_tl.errors import BadInput, near
 from tune_tl.experiment import CONFIG_FIELDS, RULES, TrialConfig
 from tune_tl.spaces.space import Choice, Domain, Range, Space

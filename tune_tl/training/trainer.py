@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_tl.data.folder import Split
+from tune_tl.data.layout import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
 from tune_tl.training.arithmetic import autocast

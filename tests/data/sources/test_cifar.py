@@ -16,9 +16,10 @@ from PIL import Image
 from support.file_server import FileServer
 from tune_tl.data.folder import scan
 from tune_tl.data.sources import download
-from tune_tl.data.sources.catalog import CATALOG, Entry, resolve
+from tune_tl.data.sources.catalog import resolve
 from tune_tl.data.sources.cifar import MEMBERS, unpack_cifar
 from tune_tl.data.sources.download import BadArchive, NoSpace
+from tune_tl.data.sources.entries import CATALOG, Entry
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 

@@ -9,16 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_tl.data.folder import Source, Split
+from tune_tl.data.folder import Source
+from tune_tl.data.layout import Split
 from tune_tl.data.sources import verified
 from tune_tl.data.sources.download import Unavailable
-from tune_tl.data.sources.entries import CATALOG, Archive, Entry, SplitList
-from tune_tl.data.sources.verified import content_fingerprint, images_under
+from tune_tl.data.sources.entries import CATALOG, Archive, Entry
+from tune_tl.data.sources.verified import images_under
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
-
-__all__ = ["CATALOG", "Archive", "Entry", "Resolved", "SplitList", "cache_dir", "content_fingerprint",
-           "published_split", "resolve", "sample_banner"]  # fmt: skip
 
 DATA_VARIABLE = "TUNE_TL_DATA"
 _WAY_OUT = "restore the published files, or remove the lists to have tune_tl make the split"
