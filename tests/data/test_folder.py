@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_tl.data import folder
+from tune_tl.data import splitting
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.layout import IMAGE_SUFFIXES, SPLITS
 from tune_tl.data.sources.catalog import published_split, resolve
@@ -545,4 +545,4 @@ def test_the_real_folders_are_read(name: str, classes: int, sizes: tuple[int, in
 
 def test_the_split_does_not_depend_on_the_searchs_seed() -> None:
     assert "seed" not in scan.__annotations__
-    assert folder.SPLIT_SEED == 0
+    assert splitting.SPLIT_SEED == 0

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tune_tl.data.audit import facts, findings
+from tune_tl.data.audit.alike import alike_pairs
 from tune_tl.data.audit.findings import Findings, left_out
 from tune_tl.data.folder import list_images
 from tune_tl.errors import BadInput
@@ -261,5 +262,5 @@ def test_a_damaged_cache_costs_time_only(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_equal_hashes_alone_make_no_copies() -> None:
     ones = [facts.ImageFacts(hash=7, mirrored=9, thumb=picture(n, (32, 32)).tobytes()) for n in range(5)]
-    first, second, mirrored = findings._alike(ones)
+    first, second, mirrored = alike_pairs(ones)
     assert len(first) == len(second) == len(mirrored) == 0
