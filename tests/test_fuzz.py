@@ -146,7 +146,7 @@ FILES = ("search.json", "result.json", ledger.EPOCHS_FILE, ledger.ENDS_FILE)
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search that was concluded, never touched."""
-    from results.conftest import make_search
+    from support.searches import make_search
 
     return make_search(tmp_path_factory.mktemp("fuzz"), "sound", trials=5)
 
