@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tune_tl.experiment import BEST, EPOCH, VAL_F1, EpochMetrics, State, TrialConfig, TrialResult
+from tune_tl.record.ledger import Past
 from tune_tl.tuning import proposals as search_proposals
 from tune_tl.tuning.proposals import FINISHED, Brief, OptunaProposals
 from tune_tl.tuning.strategies import STRATEGIES
@@ -29,6 +30,10 @@ def draw_from_six(proposal: optuna.Trial) -> TrialConfig:
     return TrialConfig("toy", augment=augment, batch_size=proposal.suggest_int("batch_size", 4, 6))
 
 
+def point(config: TrialConfig) -> dict[str, Any]:
+    return {"head_lr": config.head_lr}
+
+
 def proposals(
     strategy: str = "random",
     *,
@@ -36,10 +41,9 @@ def proposals(
     first: Sequence[dict[str, Any]] = (),
     seed: int = 0,
     limit: int | None = None,
-    past: Sequence[tuple[dict[str, Any], TrialResult]] = (),
+    past: Sequence[TrialResult] = (),
 ) -> OptunaProposals:
-    searcher, _ = STRATEGIES[strategy](Brief(space, first, EPOCHS, seed))
-    searcher.begin(limit, past)
+    searcher, _ = STRATEGIES[strategy](Brief(space, point, first, EPOCHS, seed, limit, Past(tuple(past))))
     return searcher
 
 
@@ -56,10 +60,10 @@ def train(searcher: OptunaProposals, trial: str, *f1s: float) -> None:
     searcher.on_trial_complete(trial, {VAL_F1: f1s[-1], BEST: max(f1s), EPOCH: len(f1s)})
 
 
-def ended(config: TrialConfig, state: State, *f1s: float) -> tuple[dict[str, Any], TrialResult]:
-    """A trial of an earlier run, with the point that it was drawn from."""
+def ended(config: TrialConfig, state: State, *f1s: float) -> TrialResult:
+    """A trial of an earlier run."""
     epochs = tuple(EpochMetrics(n, 1.0, 1.0, f1, f1, (f1,), 100.0, 1.0) for n, f1 in enumerate(f1s, 1))
-    return {"head_lr": config.head_lr}, TrialResult(config.key, config, state, epochs, 0.0, 1.0)
+    return TrialResult(config.key, config, state, epochs, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -152,7 +156,7 @@ def test_what_an_earlier_run_tried_keeps_its_states(strategy: str) -> None:
     trials = proposals(strategy, past=PAST).study.trials
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
     assert [t.state for t in trials] == states
-    assert [t.params for t in trials] == [point for point, _ in PAST]
+    assert [t.params for t in trials] == [point(result.config) for result in PAST]
     assert trials[0].value == 0.8
     assert trials[0].intermediate_values == {1: 0.5, 2: 0.7, 3: 0.8, 4: 0.7}
     assert trials[1].intermediate_values == {1: 0.3}

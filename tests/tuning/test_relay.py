@@ -21,7 +21,8 @@ from tune_tl.experiment import (
 from tune_tl.record.ledger import Past
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.relay import Relay
-from tune_tl.tuning.strategies import STRATEGIES, recall
+from tune_tl.tuning.scheduler import HalvingScheduler
+from tune_tl.tuning.strategies import STRATEGIES
 
 ONE, TWO = TrialConfig("toy", epochs=4, seed=1), TrialConfig("toy", epochs=4, seed=2)
 
@@ -108,11 +109,12 @@ def test_an_error_after_its_end_changes_nothing(tmp_path: Path) -> None:
     assert heard.lines == before
 
 
-def test_a_scheduler_knows_what_a_cut_off_trial_reached_at_each_rung(tmp_path: Path) -> None:
-    brief = Brief(lambda proposal: ONE, [], epochs=8, seed=0)
+def test_a_scheduler_knows_what_a_cut_off_trial_reached_at_each_rung() -> None:
+    past = Past((), {ONE: tuple(metrics(n, n / 10) for n in range(1, 7))})
+    brief = Brief(lambda proposal: ONE, TrialConfig.to_dict, first=[], epochs=8, seed=0, past=past)
     _, scheduler = STRATEGIES["asha-random"](brief)
-    recall(scheduler, Past((), {ONE: tuple(metrics(n, n / 10) for n in range(1, 7))}))
+    assert isinstance(scheduler, HalvingScheduler)
     of = trial(ONE)
     scheduler.on_trial_add(None, of)
     scheduler.on_trial_result(None, of, {BEST: 0.9, EPOCH: 7})
-    assert dict(scheduler.bracket(ONE)._rungs) == {8: {}, 4: {of.trial_id: 0.4}, 2: {of.trial_id: 0.2}}
+    assert scheduler.halving.rungs(ONE) == {4: {ONE.key: 0.4}, 2: {ONE.key: 0.2}}

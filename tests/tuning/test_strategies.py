@@ -20,11 +20,18 @@ ROOT = Path(__file__).parents[2]
 PROPOSALS = 30
 
 
-def brief(name: str, seed: int = 0) -> Brief:
-    """What the tuner tells a strategy of the shipped space `name`, all its weights being there."""
+def brief(name: str, limit: int | None = None) -> Brief:
+    """What a strategy knows of the shipped space `name`, all its weights being there."""
     space, _ = reading.load(name)
     stages = {backbone: len(BACKBONES[backbone].stages) for backbone in space.backbones}
-    return Brief(lambda proposal: space.suggest(proposal, stages), space.first, space.epochs, seed)
+    return Brief(
+        draw=lambda proposal: space.suggest(proposal, stages),
+        point=space.point,
+        first=space.first,
+        epochs=space.epochs,
+        seed=0,
+        limit=limit,
+    )
 
 
 def score(config: TrialConfig) -> float:
@@ -66,9 +73,8 @@ def test_a_strategy_says_what_it_does(name: str) -> None:
 @pytest.mark.parametrize("space", reading.available())
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_searches_every_shipped_space_without_repeating_itself(name: str, space: str) -> None:
-    told = brief(space)
-    searcher, _ = STRATEGIES[name](told)
-    searcher.begin(PROPOSALS, [])
+    search = brief(space, PROPOSALS)
+    searcher, _ = STRATEGIES[name](search)
     keys = set()
     for number in range(PROPOSALS):
         fields = searcher.suggest(str(number))
@@ -78,7 +84,7 @@ def test_every_strategy_searches_every_shipped_space_without_repeating_itself(na
         assert (config.body_lr is None) == (config.unfreeze == 0)
         assert config.pretrained != BACKBONES[config.backbone].scratch
         searcher.on_trial_complete(
-            str(number), {VAL_F1: score(config), BEST: score(config), EPOCH: told.epochs}
+            str(number), {VAL_F1: score(config), BEST: score(config), EPOCH: search.epochs}
         )
     assert len(keys) == PROPOSALS
     assert searcher.suggest("one more") == FINISHED

@@ -244,8 +244,8 @@ def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none
 
     def trained(strategy: str) -> dict[float, int]:
         """Epochs that each of 12 trials got, by how good it is."""
-        searcher, scheduler = STRATEGIES[strategy](Brief(draw, [], epochs=8, seed=0))
-        searcher.begin(12, [])
+        brief = Brief(draw, TrialConfig.to_dict, first=[], epochs=8, seed=0, limit=12)
+        searcher, scheduler = STRATEGIES[strategy](brief)
         config = tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from tune_tl.experiment import BEST, EPOCH, VAL_F1, State, TrialConfig, TrialResult
+from tune_tl.record.ledger import Past
 
 HOPELESS = 10  # failures in a row after which a search ends: nothing it could find out would be new
 # Of a long search, what a sampler looks at: the rest would cost each proposal more than the one before.
@@ -24,12 +25,15 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass(frozen=True)
 class Brief:
-    """What a strategy is told of the search."""
+    """What a strategy knows of the search: its space, its size, and what earlier runs of it tried."""
 
     draw: Callable[[optuna.Trial], TrialConfig]
+    point: Callable[[TrialConfig], Mapping[str, Any]]  # the other way: what `draw` makes the config of
     first: Sequence[Mapping[str, Any]]  # points to try before anything is proposed
     epochs: int
     seed: int
+    limit: int | None = None  # trials in all, those of the past included; None for no limit
+    past: Past = field(default_factory=Past)
 
 
 class _Study(optuna.Study):
@@ -46,12 +50,12 @@ class _Study(optuna.Study):
 
 
 class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
-    """Asks an Optuna study for configs and tells it how they fared.
+    """Asks an Optuna study for configs and reports to it how they fared.
 
-    Ray ships such a searcher; this one differs where that one goes wrong: a failed trial is told as
+    Ray ships such a searcher; this one differs where that one goes wrong: a failed trial is reported as
     failed (there it stays running for ever, and NaN with it), an early-stopped one as pruned with all
-    its epochs, a config is never proposed twice, and what an earlier run of the same search tried can
-    be told beforehand.
+    its epochs, a config is never proposed twice, and what an earlier run of the same search tried is
+    known from the start.
     """
 
     def __init__(self, brief: Brief, sampler: optuna.samplers.BaseSampler) -> None:
@@ -59,31 +63,26 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
         storage = optuna.storages.InMemoryStorage()
         made = optuna.create_study(direction="maximize", storage=storage)
         self.study = _Study(made.study_name, storage, sampler)
-        self._limit: int | None = None
+        self._limit = brief.limit
         self._draw = brief.draw
         self._epochs = brief.epochs
         self._running: dict[str, optuna.Trial] = {}
         self._proposed: set[str] = set()
         self._failures = 0  # in a row
-        self._first = brief.first
-
-    def begin(self, limit: int | None, past: Sequence[tuple[dict[str, Any], TrialResult]]) -> None:
-        """Start from what an earlier run tried, each trial with the point that it was drawn from.
-
-        `limit` is the number of trials in all, those of the past included.
-        """
-        self._limit = limit
-        for params, result in past:
-            self._proposed.add(result.trial)
-            self.study.enqueue_trial(params)
-            trial = self.study.ask()
-            self._draw(trial)
-            for metrics in result.epochs:
-                trial.report(metrics.val_f1, metrics.epoch)
-            self._tell(trial, result.state, result.val_f1)
+        for result in brief.past.ended:
+            self._replay(brief.point(result.config), result)
         # Only now: Optuna hands out what is enqueued in order.
-        for point in self._first:
+        for point in [*map(brief.point, brief.past.cut_off), *brief.first]:
             self.study.enqueue_trial(dict(point))
+
+    def _replay(self, point: Mapping[str, Any], result: TrialResult) -> None:
+        self._proposed.add(result.trial)
+        self.study.enqueue_trial(dict(point))
+        trial = self.study.ask()
+        self._draw(trial)
+        for metrics in result.epochs:
+            trial.report(metrics.val_f1, metrics.epoch)
+        self._tell(trial, result.state, result.val_f1)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config's fields; FINISHED at the limit, after failures alone, or if 100 draws are known."""
@@ -120,7 +119,7 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
             self._tell(trial, State.COMPLETED if done else State.STOPPED, result[BEST])
 
     def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
-        # A trial that starts again tells its last epoch once more.
+        # A trial that starts again reports its last epoch once more.
         if result[EPOCH] not in self.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
             trial.report(result[VAL_F1], result[EPOCH])
 

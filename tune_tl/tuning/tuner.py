@@ -18,7 +18,7 @@ from tune_tl.record.ledger import Past
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.relay import Relay
-from tune_tl.tuning.strategies import STRATEGIES, recall
+from tune_tl.tuning.strategies import STRATEGIES
 from tune_tl.tuning.trial import FAILED, run_trial
 
 
@@ -89,14 +89,15 @@ def _fit(
     space, past = ready.space, relay.past
     stages = {name: len(p.backbone.stages) for name, p in ready.pretrained.items()}
     brief = Brief(
-        lambda proposal: space.suggest(proposal, stages),
-        [*map(space.point, past.cut_off), *space.first],
-        space.epochs,
-        experiment.seed + len(past.ended),  # a sampler that starts anew must not draw the same again
+        draw=lambda proposal: space.suggest(proposal, stages),
+        point=space.point,
+        first=space.first,
+        epochs=space.epochs,
+        seed=experiment.seed + len(past.ended),  # a sampler that starts anew must not draw the same again
+        limit=experiment.trials,
+        past=past,
     )
     searcher, scheduler = STRATEGIES[experiment.strategy](brief)
-    searcher.begin(experiment.trials, [(space.point(r.config), r) for r in past.ended])
-    recall(scheduler, past)
     task = tune.with_parameters(
         run_trial, experiment=experiment, dataset=ready.dataset, pretrained=ready.pretrained
     )
