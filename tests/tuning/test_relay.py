@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 from tune_tl.experiment import (
     BEST,
@@ -53,8 +53,8 @@ def relay(folder: Path, heard: Heard, past: Past | None = None) -> Relay:
     return Relay([heard], lambda: 100.0, search, past or Past())
 
 
-def trial(config: TrialConfig, name: str = "ray's") -> Any:
-    return SimpleNamespace(config=config.to_dict(), trial_id=name, run_metadata=SimpleNamespace())
+def trial(config: TrialConfig) -> Trial:
+    return Trial("toy", stub=True, trial_id="ray's", config=config.to_dict())
 
 
 def tell(one: Relay, of: Any, *epochs: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tune_tl.errors import BadInput
-from tune_tl.tuning import orphans
+from tune_tl.tuning import orphans, privates
 
 PATIENCE_S = 20.0  # what Ray has to start and to end in, before it is left to end with this process
 
@@ -103,11 +103,7 @@ def _init(address: str | None, said: BinaryIO) -> dict[str, float]:
     import ray
     from ray.exceptions import AuthenticationError
 
-    with contextlib.suppress(AttributeError):
-        # What the raylet says of a worker that died it would print in the middle of the display.
-        ray._private.worker.print_to_stdstream = lambda data, **given: logger.warning(
-            " ".join(map(str, data.get("lines", ())))
-        )
+    privates.log_messages_of_nodes(logger)
     local: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 256 << 20,  # pixels and weights travel through files

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from tune_tl.experiment import BEST, EPOCH, VAL_F1, State, TrialConfig, TrialResult
 from tune_tl.record.ledger import Past
+from tune_tl.tuning import privates
 
 HOPELESS = 10  # failures in a row after which a search ends: nothing it could find out would be new
 # Of a long search, what a sampler looks at: the rest would cost each proposal more than the one before.
@@ -36,19 +37,6 @@ class Brief:
     past: Past = field(default_factory=Past)
 
 
-class _Study(optuna.Study):
-    """A study that shows its samplers a bounded number of trials, and everybody else all of them."""
-
-    def _get_trials(self, *args: Any, **given: Any) -> list[optuna.trial.FrozenTrial]:
-        trials = super()._get_trials(*args, **given)
-        # Samplers alone ask for trials by their state.
-        if not given.get("states") or len(trials) <= BEST_SEEN + LATEST_SEEN:
-            return trials
-        earlier = [t for t in trials[:-LATEST_SEEN] if t.state is TrialState.COMPLETE]
-        best = sorted(earlier, key=lambda t: t.value or 0.0, reverse=True)[:BEST_SEEN]
-        return [*sorted(best, key=lambda t: t.number), *trials[-LATEST_SEEN:]]
-
-
 class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
     """Asks an Optuna study for configs and reports to it how they fared.
 
@@ -60,9 +48,8 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def __init__(self, brief: Brief, sampler: optuna.samplers.BaseSampler) -> None:
         super().__init__(metric=VAL_F1, mode="max")
-        storage = optuna.storages.InMemoryStorage()
-        made = optuna.create_study(direction="maximize", storage=storage)
-        self.study = _Study(made.study_name, storage, sampler)
+        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        privates.show_samplers(self.study, _best_and_latest)
         self._limit = brief.limit
         self._draw = brief.draw
         self._epochs = brief.epochs
@@ -134,3 +121,12 @@ class OptunaProposals(Searcher):  # type: ignore[misc]  # Ray ships no types
     def save(self, checkpoint_path: str) -> None: ...
 
     def restore(self, checkpoint_path: str) -> None: ...
+
+
+def _best_and_latest(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Of a study's trials, in order, those that a sampler is shown."""
+    if len(trials) <= BEST_SEEN + LATEST_SEEN:
+        return trials
+    earlier = [t for t in trials[:-LATEST_SEEN] if t.state is TrialState.COMPLETE]
+    best = sorted(earlier, key=lambda t: t.value or 0.0, reverse=True)[:BEST_SEEN]
+    return [*sorted(best, key=lambda t: t.number), *trials[-LATEST_SEEN:]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -15,6 +14,7 @@ from ray.tune.experiment import Trial
 
 from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, State, TrialConfig, TrialResult
 from tune_tl.record.ledger import Past
+from tune_tl.tuning import privates
 from tune_tl.tuning.trial import FAILED, SIGNS
 from tune_tl.tuning.watch import Watch
 
@@ -98,7 +98,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
             self._stop(_config(trial), "outperformed")
         except Exception as error:  # Ray would take it for the trial's own
             self._trouble = error
-        _forget(trial)
+        privates.drop_analysis(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         config, reason = _config(trial), _reason(trial)
@@ -116,7 +116,7 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         if config not in self._started:
             self._begin(config)
         self._end(config, State.FAILED, self._failed.pop(config, None) or _reason(trial))
-        _forget(trial)
+        privates.drop_analysis(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._trouble:
@@ -189,13 +189,6 @@ class Relay(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
 def _config(trial: Trial) -> TrialConfig:
     return TrialConfig.from_dict(trial.config)
-
-
-def _forget(trial: Trial) -> None:
-    """Let go of what Tune works out about each metric of a trial: 50 kB that it keeps to the end."""
-    with contextlib.suppress(AttributeError):
-        trial.run_metadata.metric_analysis = {}
-        trial.run_metadata.metric_n_steps = {}
 
 
 def _reason(trial: Trial) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,29 +14,15 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import Clock, Experiment, Observer, TrialConfig
 from tune_tl.preflight.ready import Ready
 from tune_tl.record.ledger import Past
+from tune_tl.tuning import privates
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.relay import Relay
 from tune_tl.tuning.strategies import STRATEGIES
 from tune_tl.tuning.trial import FAILED, run_trial
 
-
-def _leave_out_what_costs_seconds() -> None:
-    """Two things that Tune does before the first trial, for others; where Ray changes, they come back."""
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray.air._internal import usage
-
-        # To count for telemetry, which is off, whose callbacks these are, it imports MLflow and the like.
-        usage.tag_callbacks = lambda callbacks: False
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray.tune.execution import class_cache
-
-        # A variable for PyTorch Lightning makes an environment of its own, for which Ray starts other
-        # workers than those that wait, warm (see warm.py).
-        class_cache.DEFAULT_ENV_VARS.clear()
-
-
-_leave_out_what_costs_seconds()
+privates.count_no_callbacks()
+privates.use_waiting_workers()
 
 
 def tune_trials(

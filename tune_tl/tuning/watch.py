@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.tune.experiment import Trial
 
-from tune_tl.tuning import orphans
+from tune_tl.tuning import orphans, privates
 
 BEAT_S = 1.0  # between two looks, in the trial and in the driver
 
@@ -86,9 +85,7 @@ class Watch:
     def end(self, key: str, trial: Trial) -> None:
         """End the process of a trial that hangs, for good."""
         self.over(key)
-        trial.max_failures = 0
-        with contextlib.suppress(Exception):
-            ray.kill(trial.temporary_state.ray_actor)
+        privates.end_for_good(trial)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             sign: dict[str, Any] = json.loads((self._folder / key).read_text())
             if sign["host"] == socket.gethostname():
