@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,32 @@ def alive(file: Path) -> Iterator[None]:
             file.unlink()
 
 
+@dataclass
+class _Process:
+    """A trial that runs."""
+
+    trial: Trial
+    sign: int  # of life, as it was last
+    since: float
+
+
 class Watch:
     """Looks, in the driver, at the signs of life in `folder`, files named by their trials' keys."""
 
     def __init__(self, folder: Path, limit_s: float) -> None:
         self._folder, self._limit = folder, limit_s
-        self._seen: dict[str, tuple[int, float]] = {}  # of trials that run: the sign, and since when
+        self._running: dict[str, _Process] = {}
         self._looked = time.monotonic()
 
-    def begin(self, key: str) -> None:
+    def begin(self, key: str, trial: Trial) -> None:
         """A trial starts, or starts again."""
         with contextlib.suppress(OSError):
             (self._folder / key).unlink()  # of an earlier run, whose process may be another's by now
-        self._seen[key] = (0, time.monotonic())
+        self._running[key] = _Process(trial, 0, time.monotonic())
 
     def over(self, key: str) -> None:
         """It has no process any more."""
-        self._seen.pop(key, None)
+        self._running.pop(key, None)
 
     def hung(self) -> list[str]:
         """Those that hang; cheap, to be asked all the time."""
@@ -77,15 +87,14 @@ class Watch:
         if now - self._looked < BEAT_S:
             return []
         self._looked = now
-        for key, (sign, _) in self._seen.items():
-            if (new := self._sign(key)) != sign:
-                self._seen[key] = (new, now)
-        return [key for key, (_, since) in self._seen.items() if now - since > self._limit]
+        for key, process in self._running.items():
+            if (sign := self._sign(key)) != process.sign:
+                process.sign, process.since = sign, now
+        return [key for key, process in self._running.items() if now - process.since > self._limit]
 
-    def end(self, key: str, trial: Trial) -> None:
+    def end(self, key: str) -> None:
         """End the process of a trial that hangs, for good."""
-        self.over(key)
-        privates.end_for_good(trial)
+        privates.end_for_good(self._running.pop(key).trial)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             sign: dict[str, Any] = json.loads((self._folder / key).read_text())
             if sign["host"] == socket.gethostname():
