@@ -32,7 +32,7 @@ from tune_tl.tuning.tuner import tune_trials
 
 EPOCHS = 3
 # A module that Ray's workers load as they start: after the acknowledged epoch that the environment names
-# for a trial, told by its learning rate, its process comes to harm, so many times.
+# for a trial, known by its learning rate, its process comes to harm, so many times.
 FAULTS = """
 import ctypes, json, os, pathlib, signal, time
 from tune_tl.tuning import warm
@@ -90,8 +90,8 @@ STALL_S = 20.0
 
 
 @dataclass
-class Told(Observer):
-    """What observers were told, by trial's learning rate."""
+class Diary(Observer):
+    """What observers see, by trial's learning rate."""
 
     def __post_init__(self) -> None:
         self.lines: list[str] = []
@@ -112,7 +112,7 @@ class Told(Observer):
     def say(self, text: str) -> None:
         self.lines.append(text)
 
-    def said(self, lr: float) -> list[str]:
+    def lines_of(self, lr: float) -> list[str]:
         key = self.results[lr].trial
         return [line for line in self.lines if key in line]
 
@@ -134,8 +134,8 @@ def ready_for(folder: Path, rates: list[float]) -> Ready:
     return check(space, None, console=Console(file=StringIO()))
 
 
-def search(wanted: Experiment, ready: Ready, past: Past | None = None, told: Told | None = None) -> Told:
-    start, told = time.monotonic(), told or Told()
+def search(wanted: Experiment, ready: Ready, past: Past | None = None, diary: Diary | None = None) -> Diary:
+    start, diary = time.monotonic(), diary or Diary()
     wanted.folder.mkdir(parents=True, exist_ok=True)
 
     def clock() -> float:
@@ -145,13 +145,13 @@ def search(wanted: Experiment, ready: Ready, past: Past | None = None, told: Tol
         tune_trials(
             wanted,
             ready,
-            [book, told],
+            [book, diary],
             cluster=cluster,
             past=past or Past(),
             clock=clock,
             ends=wanted.budget_s,
         )
-    return told
+    return diary
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def harm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def harmed(harm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Path]:
+def harmed(harm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Diary, Path]:
     folder = tmp_path_factory.mktemp("crashes")
     wanted = Experiment(
         "x", trials=len(HARM), budget_s=None, strategy="random", seed=0, output=folder,
@@ -181,25 +181,25 @@ def harmed(harm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, 
 
 @pytest.mark.parametrize("rate", [1e-3, 3e-3, 4e-3, 5e-3, 9e-3, 1e-2])
 def test_a_trial_that_crashes_once_goes_on_from_its_last_epoch(
-    harmed: tuple[Told, Path], rate: float
+    harmed: tuple[Diary, Path], rate: float
 ) -> None:
-    told, _ = harmed
-    assert told.results[rate].state is State.COMPLETED
-    assert told.epochs[rate] == [1, 2, 3]  # each acknowledged once
-    assert told.begun.count(rate) == 1
+    diary, _ = harmed
+    assert diary.results[rate].state is State.COMPLETED
+    assert diary.epochs[rate] == [1, 2, 3]  # each acknowledged once
+    assert diary.begun.count(rate) == 1
     _, after, times = HARM[rate]
-    again = [line for line in told.said(rate) if f"tried again from epoch {after}" in line]
+    again = [line for line in diary.lines_of(rate) if f"tried again from epoch {after}" in line]
     assert len(again) == times
 
 
-def test_it_comes_to_the_numbers_of_one_that_nothing_happened_to(harmed: tuple[Told, Path]) -> None:
-    told, folder = harmed
-    config = told.results[1e-3].config
+def test_it_comes_to_the_numbers_of_one_that_nothing_happened_to(harmed: tuple[Diary, Path]) -> None:
+    diary, folder = harmed
+    config = diary.results[1e-3].config
     # The same trial but for what befalls it: another learning rate with the same seed would differ.
     ready = ready_for(folder / "twin", [])
     images = open_images(ready.dataset, 32)
     alone = [m.val_f1 for m in train(config, ready.pretrained["efficientnet_lite0"], images)]
-    assert [m.val_f1 for m in told.results[1e-3].epochs] == alone
+    assert [m.val_f1 for m in diary.results[1e-3].epochs] == alone
 
 
 @pytest.mark.parametrize(
@@ -212,25 +212,25 @@ def test_it_comes_to_the_numbers_of_one_that_nothing_happened_to(harmed: tuple[T
     ],
 )
 def test_a_trial_that_goes_on_crashing_or_hangs_fails_with_its_reason(
-    harmed: tuple[Told, Path], rate: float, reason: str
+    harmed: tuple[Diary, Path], rate: float, reason: str
 ) -> None:
-    told, _ = harmed
-    result = told.results[rate]
+    diary, _ = harmed
+    result = diary.results[rate]
     assert result.state is State.FAILED
     assert result.reason
     assert re.fullmatch(reason, result.reason)
-    assert told.epochs.get(rate, []) == list(range(1, HARM[rate][1] + 1))
-    assert len(told.said(rate)) == (0 if "hung" in reason else 1)
+    assert diary.epochs.get(rate, []) == list(range(1, HARM[rate][1] + 1))
+    assert len(diary.lines_of(rate)) == (0 if "hung" in reason else 1)
 
 
-def test_the_record_has_every_trial_once_and_is_whole(harmed: tuple[Told, Path]) -> None:
-    told, folder = harmed
+def test_the_record_has_every_trial_once_and_is_whole(harmed: tuple[Diary, Path]) -> None:
+    diary, folder = harmed
     Book.read(folder).require_whole()
     assert Book.read(folder).unfinished == {}
-    assert len(Book.read(folder).ended) == len(told.results) == len(HARM)
+    assert len(Book.read(folder).ended) == len(diary.results) == len(HARM)
 
 
-def test_nothing_is_said_in_more_than_a_line(harmed: tuple[Told, Path]) -> None:
+def test_nothing_is_said_in_more_than_a_line(harmed: tuple[Diary, Path]) -> None:
     for line in harmed[0].lines:
         assert "\n" not in line
         assert len(line) < 200
@@ -244,10 +244,10 @@ def test_a_search_ends_on_time_though_a_trial_hangs(harm: Path, tmp_path: Path) 
         "x", trials=None, budget_s=30.0, strategy="random", seed=0, output=tmp_path, gpus_per_trial=0.0
     )
     start = time.monotonic()
-    told = search(wanted, ready)
+    diary = search(wanted, ready)
     assert time.monotonic() - start < 30 + 25
-    assert told.results[8e-3].best is None
-    assert told.results[8e-3].reason == "budget spent"
+    assert diary.results[8e-3].best is None
+    assert diary.results[8e-3].reason == "budget spent"
 
 
 def test_a_full_disk_in_a_trial_ends_the_search_and_not_the_trial(
@@ -264,9 +264,9 @@ def test_a_full_disk_in_a_trial_ends_the_search_and_not_the_trial(
     assert Book.read(wanted.folder).ended == []
     (config,) = cut_off = Book.read(wanted.folder).unfinished
     monkeypatch.setenv("FAULTS", "{}")
-    told = search(wanted, ready, Past((), cut_off))
-    assert told.epochs == {config.head_lr: [3]}
-    assert told.results[config.head_lr].state is State.COMPLETED
+    diary = search(wanted, ready, Past((), cut_off))
+    assert diary.epochs == {config.head_lr: [3]}
+    assert diary.results[config.head_lr].state is State.COMPLETED
 
 
 BALLOON = """
@@ -302,7 +302,7 @@ def test_a_trial_that_ray_ends_to_save_memory_goes_on_and_fewer_run_side_by_side
     )  # fmt: skip
     balloon: list[subprocess.Popen[str]] = []
 
-    class Blow(Told):
+    class Blow(Diary):
         def epoch(self, config: TrialConfig, metrics: EpochMetrics) -> None:
             super().epoch(config, metrics)
             if not balloon:
@@ -318,11 +318,11 @@ def test_a_trial_that_ray_ends_to_save_memory_goes_on_and_fewer_run_side_by_side
             balloon[0].kill()
 
     try:
-        told = search(wanted, ready, told=Blow())
+        diary = search(wanted, ready, diary=Blow())
     finally:
         for process in balloon:
             process.kill()
             process.communicate()
-    assert told.lines == ["memory ran out and Ray ended a trial: 1 at a time from here on"]
-    assert [(r.state, len(r.epochs)) for r in told.results.values()] == [(State.COMPLETED, EPOCHS)] * 3
-    assert all(epochs == [1, 2, 3] for epochs in told.epochs.values())
+    assert diary.lines == ["memory ran out and Ray ended a trial: 1 at a time from here on"]
+    assert [(r.state, len(r.epochs)) for r in diary.results.values()] == [(State.COMPLETED, EPOCHS)] * 3
+    assert all(epochs == [1, 2, 3] for epochs in diary.epochs.values())

@@ -35,7 +35,7 @@ class Cluster:
         self._resources: dict[str, float] = {}
         self._error: BaseException | None = None
         # What Ray says while the search has no folder yet.
-        self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the cluster
+        self._early_output: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the cluster
         self._handler: logging.Handler = logging.NullHandler()
         self._stderr = os.dup(2)
 
@@ -53,7 +53,7 @@ class Cluster:
         os.close(self._stderr)
         logging.getLogger("ray").removeHandler(self._handler)
         self._handler.close()
-        self._said.close()
+        self._early_output.close()
 
     def start(self) -> None:
         """Begin to start or join it, if that has not begun; returns at once."""
@@ -72,9 +72,9 @@ class Cluster:
         """
         self.start()
         self._up.wait()
-        self._said.seek(0)
+        self._early_output.seek(0)
         with log.open("ab") as file:
-            file.write(self._said.read())
+            file.write(self._early_output.read())
         if self._error:
             raise self._error
         self._handler = logging.FileHandler(log)
@@ -87,7 +87,7 @@ class Cluster:
     def _live(self) -> None:
         try:
             with orphans.marked(self._mark):
-                self._resources = _init(self.address, self._said)
+                self._resources = _init(self.address, self._early_output)
         except BaseException as error:
             self._error = error
         self._up.set()
@@ -97,7 +97,7 @@ class Cluster:
         ray.shutdown()
 
 
-def _init(address: str | None, said: BinaryIO) -> dict[str, float]:
+def _init(address: str | None, output: BinaryIO) -> dict[str, float]:
     logger = logging.getLogger("ray")
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     import ray
@@ -109,7 +109,7 @@ def _init(address: str | None, said: BinaryIO) -> dict[str, float]:
         "object_store_memory": 256 << 20,  # pixels and weights travel through files
     }
     try:
-        with _errors_to(said), _sigterm_kept():
+        with _errors_to(output), _sigterm_kept():
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -142,12 +142,12 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _errors_to(said: BinaryIO) -> Iterator[None]:
-    """Standard error into a file: Ray's C++ warns there about what is told as an exception too."""
+def _errors_to(file: BinaryIO) -> Iterator[None]:
+    """Standard error into a file: Ray's C++ warns there about what it raises as an exception too."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        os.dup2(said.fileno(), 2)
+        os.dup2(file.fileno(), 2)
         yield
     finally:
         os.dup2(kept, 2)

@@ -1,4 +1,4 @@
-"""Runs a search's trials on Ray, and tells observers in the driver what happens."""
+"""Runs a search's trials on Ray, and lets observers in the driver know what happens."""
 
 from __future__ import annotations
 
