@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tune_tl.training.backbones import Backbone
@@ -42,3 +45,14 @@ def woken(backbone: Backbone) -> nn.Module:
     model = create(backbone)
     wake(model, batch(backbone))
     return model
+
+
+def weights_file(folder: Path, backbone: Backbone, make: Callable[[Backbone], nn.Module]) -> Path:
+    """A file in `folder` with the values of `make(backbone)`, made once.
+
+    Of one file `model.build` loads one network for all of its cuts; without one it makes one each time.
+    """
+    file = folder / f"{make.__name__}-{backbone.name}.safetensors"
+    if not file.exists():
+        save_file(make(backbone).state_dict(), file)
+    return file

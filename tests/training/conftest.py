@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,3 +52,11 @@ def texture(label: int, random: np.random.Generator) -> np.ndarray:
     light, dark = random.uniform(130, 255, 3), random.uniform(0, 100, 3)
     noise = random.normal(0, 12, (SIZE, SIZE, 3))
     return (bright * light + (1 - bright) * dark + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def network_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for `weights_file`."""
+    folder = tmp_path_factory.mktemp("networks")
+    yield folder
+    shutil.rmtree(folder)  # two gigabytes

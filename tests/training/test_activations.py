@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from support.networks import weights_file
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.storage.files import cache_dir
@@ -24,7 +25,7 @@ from tune_tl.training import activation_files, activations
 from tune_tl.training.activation_files import View
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.inputs import VIEWS, Inputs
-from tune_tl.training.model import build, fused
+from tune_tl.training.model import build, create, fused
 from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained, find
 
@@ -54,14 +55,19 @@ def scores(epochs: Iterator[EpochMetrics]) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("name, unfreeze", CUTS)
 def test_kept_activations_are_the_computed_ones_at_every_cut(
-    name: str, unfreeze: int, keyed: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    unfreeze: int,
+    keyed: Images,
+    own_cache: Path,
+    network_files: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In float32, whatever the cost model would say of this cut."""
     for module in ("arithmetic", "inputs"):
         monkeypatch.setattr(f"tune_tl.training.{module}.precision", lambda device: "f32")
     monkeypatch.setattr(activations, "pays", lambda *_: (True, "asked for"))
     backbone = replace(BACKBONES[name], size=96)
-    network = build(backbone, None, unfreeze, 3).eval()
+    network = build(backbone, weights_file(network_files, BACKBONES[name], create), unfreeze, 3).eval()
     pretrained = Pretrained(backbone, Path(__file__), "cache")  # random weights: any file's digest will do
     few = replace(
         keyed,

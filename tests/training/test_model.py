@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from support.networks import batch, wake, woken
+from support.networks import batch, weights_file, woken
 from tune_tl.experiment import Unfreeze
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.model import Network, assemble, build
@@ -29,10 +30,13 @@ def built(backbone: Backbone, unfreeze: Unfreeze, classes: int = CLASSES, seed: 
 
 
 @pytest.fixture(scope="module", params=CUTS, ids=lambda cut: f"{cut[0].name}-{cut[1]}")
-def once(request: pytest.FixtureRequest) -> tuple[Backbone, Unfreeze, Network, dict[str, Tensor]]:
+def once(
+    request: pytest.FixtureRequest, network_files: Path
+) -> tuple[Backbone, Unfreeze, Network, dict[str, Tensor]]:
     backbone, unfreeze = request.param
-    network = built(backbone, unfreeze)
-    wake(network, batch(backbone))
+    weights = weights_file(network_files, backbone, woken)
+    torch.manual_seed(0)
+    network = build(backbone, weights, unfreeze, CLASSES)
     return backbone, unfreeze, network, copy(network.trained_state())
 
 
