@@ -22,7 +22,8 @@ import pytest
 import torch
 from PIL import Image
 
-from support.place import ONE_AT_A_TIME, SECONDS, TWO_AT_A_TIME, Done, Place, finish, place_in, wait_until
+from support.place import ONE_AT_A_TIME, TWO_AT_A_TIME, Done, Place, finish, place_in
+from support.waiting import SECONDS, wait_until
 from tune_tl.experiment import State
 from tune_tl.record.book import Book
 from tune_tl.results.ranking import finalists

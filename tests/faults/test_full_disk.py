@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from support.invariant import Seen, breaches, lost
-from support.place import TWO_AT_A_TIME, Done, Place, finish, wait_until
+from support.place import TWO_AT_A_TIME, Done, Place, finish
+from support.waiting import wait_until
 
 TRIALS, EPOCHS = 3, 3
 

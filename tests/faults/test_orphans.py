@@ -15,8 +15,9 @@ import pytest
 
 from support.hunt import Hunt, sigkill
 from support.invariant import Seen
-from support.place import TWO_AT_A_TIME, Place, wait_until
+from support.place import TWO_AT_A_TIME, Place
 from support.processes import carrying, of_last_run
+from support.waiting import wait_until
 from tune_tl.tuning.orphans import FILE, VARIABLE, end_left, marked, new_mark
 
 Start = Callable[..., subprocess.Popen[bytes]]

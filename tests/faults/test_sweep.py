@@ -8,8 +8,9 @@ import signal
 import pytest
 
 from support.hunt import Hunt, sigkill
-from support.place import ONE_AT_A_TIME, TWO_AT_A_TIME, Place, wait_until
+from support.place import ONE_AT_A_TIME, TWO_AT_A_TIME, Place
 from support.processes import of_last_run
+from support.waiting import wait_until
 
 LATER = (
     ("asha-tpe", ONE_AT_A_TIME),

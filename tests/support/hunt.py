@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.invariant import Seen, breaches, lost, mlflow_breaches
-from support.place import SECONDS, Done, Place
+from support.place import Done, Place
+from support.waiting import SECONDS
 
 NAME = "hunted"
 TRIALS, EPOCHS = 5, 4

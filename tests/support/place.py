@@ -9,15 +9,15 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow import MlflowClient
-from PIL import Image
+
+from support.images import three_colours
+from support.waiting import SECONDS
 
 SPACE = """
 dataset: ./images
@@ -34,7 +34,6 @@ batch_size: [8, 16]
 HALF = (os.cpu_count() or 1) / 2  # of the machine's cores
 ONE_AT_A_TIME = ("--cpus-per-trial", str(max(1.0, HALF + 0.5)))
 TWO_AT_A_TIME = ("--cpus-per-trial", str(max(1.0, HALF)))
-SECONDS = 240.0  # the longest that one command may take on a busy machine
 
 
 @dataclass(frozen=True)
@@ -112,23 +111,11 @@ def finish(process: subprocess.Popen[str]) -> Done:
     return Done(process.returncode, out, err)
 
 
-def wait_until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def place_in(base: Path) -> Iterator[Place]:
     """Three classes of 14 small images and a space over them, both beside the working directory."""
     base.mkdir()
-    random = np.random.default_rng(0)
-    for label, colour in {"red": (180, 90, 90), "green": (90, 180, 90), "blue": (90, 90, 180)}.items():
-        (base / "images" / label).mkdir(parents=True)
-        for n in range(14):
-            pixels = random.normal(colour, 60, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(base / "images" / label / f"{n}.png")
+    three_colours(base / "images")
     (base / "tiny.yaml").write_text(SPACE)
     (base / "work").mkdir()
     # Paths of Ray's sockets have to be short, and its key goes into the home folder.

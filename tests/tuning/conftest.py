@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tune_tl.tuning.cluster import Cluster
+
 
 @pytest.fixture(scope="package", autouse=True)
 def own_ray() -> Iterator[None]:
@@ -20,3 +22,10 @@ def own_ray() -> Iterator[None]:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One Ray for the searches of a file: to start one takes longer than most of them."""
+    with Cluster(None) as made:
+        yield made

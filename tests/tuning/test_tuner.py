@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import torch
-from PIL import Image
-from rich.console import Console
 
+from support.trials import ready_for, run_trials
 from tune_tl.errors import BadInput
 from tune_tl.experiment import (
     BEST,
@@ -31,19 +27,14 @@ from tune_tl.experiment import (
     TrialConfig,
     TrialResult,
 )
-from tune_tl.preflight.ready import Ready, check
-from tune_tl.record.ledger import Ledger, Past
-from tune_tl.spaces import reading
-from tune_tl.tuning import tuner
+from tune_tl.preflight.ready import Ready
+from tune_tl.record.ledger import Past
 from tune_tl.tuning.cluster import Cluster
 from tune_tl.tuning.proposals import Brief
 from tune_tl.tuning.strategies import STRATEGIES
 
 SPACE = """
-dataset: ./images
 backbone: [efficientnet_lite0, efficientnet_lite1, efficientnet_lite2]
-image_size: 32
-batch_size: 8
 epochs: 2
 head_lr: {low: 1e-3, high: 1e-2, log: true}
 first:
@@ -86,15 +77,7 @@ class Diary(Observer):
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
     """Three colours of noise, and three networks: a good one, one of NaNs and one whose file is torn."""
     folder = tmp_path_factory.mktemp("tuner")
-    random = np.random.default_rng(0)
-    for label, colour in {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}.items():
-        (folder / "images" / label).mkdir(parents=True)
-        for n in range(14):
-            pixels = random.normal(colour, 60, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "images" / label / f"{n}.png")
-    (folder / "tiny.yaml").write_text(SPACE)
-    space, _ = reading.load(str(folder / "tiny.yaml"))
-    whole = check(space, None, console=Console(file=StringIO()))
+    whole = ready_for(folder, SPACE)
     nans, torn = folder / "nans.pth", folder / "torn.pth"
     state = torch.load(whole.pretrained["efficientnet_lite1"].weights, weights_only=True)
     torch.save({k: v * float("nan") if v.is_floating_point() else v for k, v in state.items()}, nans)
@@ -111,22 +94,8 @@ def experiment(folder: Path, **more: Any) -> Experiment:
     return found
 
 
-def search(wanted: Experiment, ready: Ready, past: Past | None = None) -> Diary:
-    start, diary = time.monotonic(), Diary()
-
-    def clock() -> float:
-        return time.monotonic() - start
-
-    with contextlib.closing(Ledger(wanted.folder, clock)) as book, Cluster(None) as cluster:
-        tuner.tune_trials(
-            wanted,
-            ready,
-            [book, diary],
-            cluster=cluster,
-            past=past or Past(),
-            clock=clock,
-            ends=wanted.budget_s,
-        )
+def search(wanted: Experiment, ready: Ready, cluster: Cluster, past: Past | None = None) -> Diary:
+    run_trials(wanted, ready, diary := Diary(), cluster, past=past)
     return diary
 
 
@@ -141,10 +110,10 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def searched(ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+def searched(ready: Ready, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """Four trials, of which two cannot but fail."""
     wanted, start = experiment(tmp_path_factory.mktemp("searched"), trials=4), time.monotonic()
-    diary = search(wanted, ready)
+    diary = search(wanted, ready, cluster)
     assert diary.first_epoch_at
     return Searched(wanted, diary, diary.first_epoch_at - start)
 
@@ -188,7 +157,7 @@ def test_only_trials_that_scored_leave_weights(searched: Searched) -> None:
 
 
 @pytest.fixture(scope="module")
-def resumed(ready: Ready, searched: Searched) -> tuple[Diary, float, float]:
+def resumed(ready: Ready, cluster: Cluster, searched: Searched) -> tuple[Diary, float, float]:
     """The same search with its weights mended, trials that never end and a budget that does.
 
     With its budget and the time that it took, in seconds.
@@ -200,7 +169,7 @@ def resumed(ready: Ready, searched: Searched) -> tuple[Diary, float, float]:
     results = searched.diary.results.values()
     past = Past(tuple(r for r in results if not r.failed), {r.config: () for r in results if r.failed})
     budget, start = 1.3 * searched.start_up_s + 1, time.monotonic()
-    diary = search(replace(searched.experiment, trials=None, budget_s=budget), mended, past)
+    diary = search(replace(searched.experiment, trials=None, budget_s=budget), mended, cluster, past)
     return diary, budget, time.monotonic() - start
 
 
@@ -220,11 +189,11 @@ def test_the_budget_ends_what_runs_and_then_the_search(resumed: tuple[Diary, flo
     assert sum(what == "begin" for what, _, _ in diary.lines) == len(diary.results)
 
 
-def test_a_trial_larger_than_the_machine_is_refused(ready: Ready, tmp_path: Path) -> None:
+def test_a_trial_larger_than_the_machine_is_refused(ready: Ready, cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"^--cpus-per-trial 9999: this machine has \d+, no trial could start$"
     ):
-        search(experiment(tmp_path, cpus_per_trial=9999.0), ready)
+        search(experiment(tmp_path, cpus_per_trial=9999.0), ready, cluster)
 
 
 def curve(fields: dict[str, Any]) -> None:
@@ -236,7 +205,9 @@ def curve(fields: dict[str, Any]) -> None:
         tune.report({VAL_F1: f1, BEST: f1, EPOCH: epoch})
 
 
-def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none(tmp_path: Path) -> None:
+def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     from ray import cloudpickle, tune
 
     def draw(proposal: optuna.Trial) -> TrialConfig:
@@ -260,9 +231,8 @@ def test_successive_halving_stops_the_worse_trials_and_the_plain_strategies_none
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
     try:
-        with Cluster(None) as cluster:
-            cluster.resources(tmp_path / "ray.log")
-            halved, plain = trained("asha-random"), trained("random")
+        cluster.resources(tmp_path / "ray.log")
+        halved, plain = trained("asha-random"), trained("random")
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert halved.keys() == plain.keys()
