@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from support.images import three_colours
 
 SPACE = """
 dataset: ./images
@@ -35,12 +35,7 @@ class Cluster:
     logs: Path
 
     def search(self, folder: Path, address: str, **env: str) -> subprocess.CompletedProcess[str]:
-        random = np.random.default_rng(0)
-        for label in ("dark", "light"):
-            (folder / "images" / label).mkdir(parents=True, exist_ok=True)
-            for n in range(12):
-                pixels = random.integers(0, 255, (32, 32, 3)) // (3 if label == "dark" else 1)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / label / f"{n}.png")
+        three_colours(folder / "images")
         (folder / "tiny.yaml").write_text(SPACE)
         command = [sys.executable, "-m", "tune_tl.search", "tiny.yaml", "--address", address]
         return subprocess.run(
@@ -74,7 +69,7 @@ def cluster() -> Iterator[Cluster]:
                 time.sleep(0.1)
             yield Cluster(f"127.0.0.1:{port}", env, Path(short) / "r/session_latest/logs")
         finally:
-            os.killpg(head.pid, signal.SIGTERM)
+            os.killpg(head.pid, signal.SIGKILL)  # asked to end, it takes half a minute
             head.wait(60)
 
 
@@ -93,7 +88,11 @@ def test_trials_run_on_the_cluster_that_the_address_names(cluster: Cluster, tmp_
 
 
 def test_a_cluster_takes_no_search_without_its_key(cluster: Cluster, tmp_path: Path) -> None:
-    done = cluster.search(tmp_path, cluster.address, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    key = {
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_NUM_REDIS_GET_RETRIES": "2",
+    }  # seconds it is tried for
+    done = cluster.search(tmp_path, cluster.address, **key)
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: no Ray cluster at {cluster.address} (")

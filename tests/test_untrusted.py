@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+
+from support.images import three_colours
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tune_tl").rglob("*.py"))
@@ -94,10 +95,7 @@ WEIGHTS = "hub/checkpoints/tf_efficientnet_lite0-0aa007d2.pth"
 
 def search(here: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """The command on a few images, with the weights in the folder `torch`."""
-    for n in range(10):
-        folder = here / "images" / ("cat" if n % 2 else "dog")
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (20, 20), (20 * n, 0, 0)).save(folder / f"{n}.png")
+    three_colours(here / "images")
     (here / "mine.yaml").write_text("dataset: ./images\nbackbone: efficientnet_lite0\nimage_size: 32\n")
     home = {name: str(here / "home") for name in ("HOME", "XDG_CACHE_HOME")}
     return subprocess.run(
@@ -127,7 +125,7 @@ def test_weights_that_are_a_program_end_a_search_with_one_line_and_are_not_run(
 
 
 def test_a_space_that_is_a_program_is_not_run(tmp_path: Path) -> None:
-    search(tmp_path)  # makes the images; without weights it ends early
+    three_colours(tmp_path / "images")
     sprung = tmp_path / "sprung"
     (tmp_path / "trap.yaml").write_text(
         f"backbone: !!python/object/apply:os.mkdir ['{sprung}']\ndataset: ./images\n"
