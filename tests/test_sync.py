@@ -12,20 +12,18 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from support.on_record import breaches, config, epoch, result, write_search
+from support.on_record import CUT_OFF, ENDED, breaches, result, write_search
+from support.waiting import wait_until
 from tune_tl.experiment import State
 from tune_tl.record.folder import claimed
 from tune_tl.sync import main
 
-ENDED = [result(0), result(1, State.STOPPED), result(2, State.FAILED), result(3)]
-CUT_OFF = {config(4): [epoch(4, 1), epoch(4, 2)]}
 CUT_OFF_AT = ENDED[3].ended + 1.0  # seconds, on record
 
 
@@ -277,8 +275,9 @@ def test_a_sync_that_is_killed_is_completed_by_the_next(sync: Sync, cwd: Path, s
     for _ in range(3):
         process, rows = start("long", cwd=cwd), size(cwd / "mlflow.db")
         more = chance.randrange(1, 120)
-        for _ in until(lambda p=process, r=rows + more: p.poll() is not None or size(cwd / "mlflow.db") > r):
-            pass
+        wait_until(
+            lambda p=process, r=rows + more: p.poll() is not None or size(cwd / "mlflow.db") > r, "more rows"
+        )
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
@@ -294,11 +293,3 @@ def size(database: Path) -> int:
         total = sum(store.execute(f"select count(*) from {name}").fetchone()[0] for name in tables)
     store.close()
     return total
-
-
-def until(holds: object, seconds: float = 60) -> Iterator[None]:
-    deadline = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
-        yield

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shlex
 import signal
 import struct
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.disks import with_disk
 from tune_tl.data import store
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.store import decode, ensure, open_images
@@ -443,16 +443,9 @@ print("left:", sorted(path.suffix for path in (Path(sys.argv[2]) / "tune_tl" / "
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> list[str]:
+def small_disk() -> list[str]:
     """A command before others, for which $XDG_CACHE_HOME is a disk of 1 MB of its own."""
-    mount = f'mount -t tmpfs -o size=1m none {shlex.quote(os.environ["XDG_CACHE_HOME"])} && exec "$@"'
-    Path(os.environ["XDG_CACHE_HOME"]).mkdir()
-    command = ["unshare", "-m", "sh", "-c", mount, "sh"]
-    try:
-        subprocess.run([*command, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs to mount a disk of its own")
-    return command
+    return with_disk(Path(os.environ["XDG_CACHE_HOME"]), "size=1m")
 
 
 def test_a_disk_that_fills_up_is_one_clear_line(tmp_path: Path, small_disk: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from support.disks import with_disk
+from support.images import cats_and_dogs
 from tune_tl.data.folder import scan
 from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
@@ -40,14 +41,6 @@ def metrics(n: int, epoch: int) -> EpochMetrics:
     return EpochMetrics(epoch, 0.1, 0.1, 0.5, 0.1 * n + 0.01 * epoch, (0.5,), 1.0, 1.0)
 
 
-def pictures(root: Path) -> Path:
-    for label in ("cat", "dog"):
-        (root / label).mkdir(parents=True)
-        for n in range(5):
-            (root / label / f"{n}.jpg").write_text(f"{label} {n}")
-    return root
-
-
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
     made = Experiment("x", trials=3, budget_s=None, strategy="tpe", seed=1, output=tmp_path / "runs")
@@ -57,7 +50,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 @pytest.fixture
 def ready(tmp_path: Path) -> Ready:
-    dataset = scan(pictures(tmp_path / "pictures"), name="pets")
+    dataset = scan(cats_and_dogs(tmp_path / "pictures"), name="pets")
     return Ready(reading.load("default")[0], dataset, {}, {})
 
 
@@ -281,7 +274,7 @@ def test_which_images_are_others_is_told(
     message = refused(experiment, replace(ready, dataset=scan(root, name="pets")))
     assert "other images (fingerprint" in message
     shutil.rmtree(root)
-    begin(experiment, replace(ready, dataset=scan(pictures(root), name="pets")))  # mended
+    begin(experiment, replace(ready, dataset=scan(cats_and_dogs(root), name="pets")))  # mended
 
 
 def weights(path: Path, size: int) -> dict[str, Pretrained]:

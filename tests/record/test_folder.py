@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.images import cats_and_dogs
 from tune_tl.data.folder import scan
 from tune_tl.driver.observers import BestWeights
 from tune_tl.driver.resuming import begin
@@ -23,6 +24,8 @@ from tune_tl.record.folder import claimed, name_for
 from tune_tl.results.ranking import finalists
 from tune_tl.spaces import reading
 from tune_tl.training.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -208,14 +211,16 @@ def test_a_new_search_does_not_take_a_folder_that_was_filled_meanwhile(output: P
 START = """
 import sys
 from pathlib import Path
-from test_folder import pictures, ready
+from tune_tl.data.folder import scan
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Experiment
 from tune_tl.driver.resuming import begin
+from tune_tl.preflight.ready import Ready
 from tune_tl.record.folder import claimed, name_for
+from tune_tl.spaces import reading
 
 output, held = Path(sys.argv[1]), sys.argv[2] == "held"
-prepared = ready(output.parent / "pictures")
+prepared = Ready(reading.load("default")[0], scan(output.parent / "pictures", name="pets"), {}, {})
 try:
     name = name_for(output, "x", "garbage", resume=False)
     print("ready", flush=True)
@@ -233,11 +238,10 @@ except BadInput as error:
 
 @pytest.mark.parametrize("how", ["held", "one after the other"])
 def test_of_many_processes_that_start_under_one_name_exactly_one_gets_it(output: Path, how: str) -> None:
-    pictures(output.parent / "pictures")
+    cats_and_dogs(output.parent / "pictures")
     command = [sys.executable, "-c", START, str(output), how]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     starting = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(8)
     ]
     for process in starting:
@@ -268,14 +272,6 @@ def test_a_folder_of_another_user_is_refused(output: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [SEARCH_FILE]  # untouched
 
 
-def pictures(root: Path, tag: str = "") -> Path:
-    for label in ("cat", "dog"):
-        (root / label).mkdir(parents=True)
-        for n in range(5):
-            (root / label / f"{n}.jpg").write_text(f"{label} {n} {tag}")
-    return root
-
-
 def ready(root: Path) -> Ready:
     return Ready(reading.load("default")[0], scan(root, name="pets"), {}, {"vgg16": "no network"})
 
@@ -287,7 +283,7 @@ def experiment(output: Path) -> Experiment:
 
 
 def test_what_is_searched_is_written_down(tmp_path: Path, output: Path) -> None:
-    mine, prepared = experiment(output), ready(pictures(tmp_path / "pictures"))
+    mine, prepared = experiment(output), ready(cats_and_dogs(tmp_path / "pictures"))
     begin(mine, prepared)
     facts = json.loads((mine.folder / SEARCH_FILE).read_text())
     assert (facts["name"], facts["strategy"], facts["trials"], facts["seed"]) == ("x", "tpe", 3, 1)
@@ -302,13 +298,13 @@ def test_what_is_searched_is_written_down(tmp_path: Path, output: Path) -> None:
 
 def test_a_search_goes_on_with_the_same_images_wherever_they_lie(tmp_path: Path, output: Path) -> None:
     mine = experiment(output)
-    begin(mine, ready(pictures(tmp_path / "here")))
-    begin(mine, ready(pictures(tmp_path / "there")))
+    begin(mine, ready(cats_and_dogs(tmp_path / "here")))
+    begin(mine, ready(cats_and_dogs(tmp_path / "there")))
 
 
 def test_a_search_does_not_go_on_with_other_images(tmp_path: Path, output: Path) -> None:
     mine = experiment(output)
-    one, other = ready(pictures(tmp_path / "one")), ready(pictures(tmp_path / "other", "changed"))
+    one, other = ready(cats_and_dogs(tmp_path / "one")), ready(cats_and_dogs(tmp_path / "other", "changed"))
     begin(mine, one)
     before = (mine.folder / SEARCH_FILE).read_bytes()
     with pytest.raises(BadInput) as error:
@@ -324,7 +320,7 @@ def test_a_damaged_folder_is_named(tmp_path: Path, output: Path, text: str) -> N
     mine = experiment(output)
     (mine.folder / SEARCH_FILE).write_text(text)
     with pytest.raises(BadInput) as error:
-        begin(mine, ready(pictures(tmp_path / "pictures")))
+        begin(mine, ready(cats_and_dogs(tmp_path / "pictures")))
     assert str(mine.folder / SEARCH_FILE) in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -38,6 +38,10 @@ def result(index: int, state: State = State.COMPLETED) -> TrialResult:
     return TrialResult(config(index).key, config(index), state, epochs, begun, begun + 9, reason=reason)
 
 
+ENDED = [result(0), result(1, State.STOPPED), result(2, State.FAILED), result(3)]
+CUT_OFF = {config(4): [epoch(4, 1), epoch(4, 2)]}
+
+
 def write_search(
     folder: Path, ended: Iterable[TrialResult], cut_off: CutOff | None = None, *, concluded: bool = True
 ) -> dict[str, Any]:

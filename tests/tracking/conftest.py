@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from support.waiting import wait_until
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
 from tune_tl.tracking.tracker import Search, Tracker
 
@@ -85,11 +85,6 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def wait_until() -> Callable[..., None]:
-    return _wait_until
-
-
-@pytest.fixture(scope="session")
 def mlflow_ui() -> Callable[..., object]:
     """`with mlflow_ui(folder) as address:` runs `mlflow ui` as a user would, in that folder."""
     return _mlflow_ui
@@ -111,13 +106,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
 @contextmanager
 def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Address]:
     port = port or _free_port()
@@ -135,7 +123,7 @@ def _mlflow_ui(folder: Path, *arguments: str, port: int | None = None) -> Iterat
         )
     address.group = server.pid
     try:
-        _wait_until(lambda: server.poll() is not None or _answers(address))
+        wait_until(lambda: server.poll() is not None or _answers(address), "an answer of the server")
         assert server.poll() is None, (folder / "server.log").read_text()
         yield address
     finally:

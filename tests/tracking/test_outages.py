@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import shlex
 import shutil
 import signal
 import sqlite3
@@ -14,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from support.on_record import breaches, config, epoch, result, write_search
-from tune_tl.experiment import State, TrialResult
-from tune_tl.record.facts import ResultFacts, SearchFacts
+from support.disks import with_disk
+from support.on_record import CUT_OFF, ENDED, breaches, config, epoch, write_search
+from support.trackers import ENV, PATIENCE, Told, complete, findings
+from support.waiting import wait_until
+from tune_tl.record.facts import SearchFacts
 from tune_tl.tracking.health import check
-from tune_tl.tracking.tracker import CLOSE_SECONDS, Conclusion, Search, Tracker
-
-ROOT = Path(__file__).parents[2]
-ENV = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/tracking")))}
-PATIENCE = 60  # seconds that a test gives a loaded machine
-ENDED = [result(0), result(1, State.STOPPED), result(2, State.FAILED), result(3)]
-CUT_OFF = {config(4): [epoch(4, 1), epoch(4, 2)]}
-Wait = Callable[..., None]
+from tune_tl.tracking.tracker import CLOSE_SECONDS, Search, Tracker
 
 
 @pytest.fixture
@@ -50,48 +43,13 @@ def store(tmp_path: Path, migrated: Path) -> str:
     return f"sqlite:///{shutil.copy(migrated, tmp_path / 'mlflow.db')}"
 
 
-def findings(search: Search) -> Conclusion:
-    return Conclusion.of(ResultFacts.read(search.folder), [])
-
-
-class Told(Tracker):
-    """A tracker, and what it told the person."""
-
-    def __init__(self, uri: str) -> None:
-        self.lines: list[str] = []
-        self.slowest = 0.0  # of all that a trial waited for, in seconds
-        super().__init__(uri, self.lines.append)
-
-    def track(self, results: Iterable[TrialResult]) -> None:
-        for done in results:
-            begun = time.monotonic()
-            self.begin(done.config)
-            for metrics in done.epochs:
-                self.epoch(done.config, metrics)
-            self.end(done)
-            self.slowest = max(self.slowest, time.monotonic() - begun)
-
-    def closed_in(self, timeout: float = CLOSE_SECONDS) -> float:
-        begun = time.monotonic()
-        self.close(timeout)
-        return time.monotonic() - begun
-
-
-def complete(uri: str) -> None:
-    """As a person does it afterwards, in the search's working directory."""
-    command = [sys.executable, "-m", "tune_tl.sync", "s", "--tracking-uri", uri]
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert breaches(uri, ENDED) == []
-
-
 def test_a_closed_port_is_known_at_once_and_sync_completes_the_record(
-    search: Search, store: str, free_port: Callable[[], int], wait_until: Wait
+    search: Search, store: str, free_port: Callable[[], int]
 ) -> None:
     begun = time.monotonic()
     tracker = Told(f"http://me:secret@127.0.0.1:{free_port()}")
     tracker.start(search)
-    wait_until(lambda: tracker.lines, 5)
+    wait_until(lambda: tracker.lines, seconds=5)
     assert time.monotonic() - begun < 5
     tracker.track(ENDED)
     tracker.finish(findings(search))
@@ -122,7 +80,7 @@ print("mlflow" in sys.modules)
 
 
 def test_a_server_that_hangs_and_goes_on_gets_everything_once(
-    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any], wait_until: Wait
+    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any]
 ) -> None:
     """What it was asked while it hung it does when it wakes, and it is asked again."""
     with mlflow_ui(tmp_path) as address:
@@ -146,7 +104,7 @@ def test_a_server_that_hangs_and_goes_on_gets_everything_once(
 
 
 def test_a_server_that_hangs_for_good_ends_with_the_search(
-    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any], wait_until: Wait
+    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any]
 ) -> None:
     with mlflow_ui(tmp_path) as address:
         tracker = Told(address)
@@ -164,7 +122,7 @@ def test_a_server_that_hangs_for_good_ends_with_the_search(
 
 
 def test_a_server_that_is_killed_for_good_leaves_a_record_that_sync_completes(
-    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any], wait_until: Wait
+    tmp_path: Path, search: Search, mlflow_ui: Callable[..., Any]
 ) -> None:
     with mlflow_ui(tmp_path) as address:
         tracker = Told(address)
@@ -199,13 +157,13 @@ sys.stdin.read()
 
 
 def test_a_store_that_stays_locked_is_completed_once_it_is_free(
-    tmp_path: Path, search: Search, store: str, wait_until: Wait
+    tmp_path: Path, search: Search, store: str
 ) -> None:
     with locked(tmp_path / "mlflow.db"):
         begun = time.monotonic()
         tracker = Told(store)
         tracker.start(search)
-        wait_until(lambda: tracker.lines, 5)
+        wait_until(lambda: tracker.lines, seconds=5)
         assert time.monotonic() - begun < 5
         tracker.track(ENDED)
         tracker.finish(findings(search))
@@ -216,7 +174,7 @@ def test_a_store_that_stays_locked_is_completed_once_it_is_free(
 
 
 def test_a_store_that_is_locked_in_the_middle_does_not_hold_up_the_end(
-    tmp_path: Path, search: Search, store: str, wait_until: Wait
+    tmp_path: Path, search: Search, store: str
 ) -> None:
     tracker = Told(store)
     tracker.start(search)
@@ -241,7 +199,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_store_that_is_damaged_is_never_written_to(
-    tmp_path: Path, search: Search, store: str, wait_until: Wait, how: str
+    tmp_path: Path, search: Search, store: str, how: str
 ) -> None:
     file = tmp_path / "mlflow.db"
     content = DAMAGE[how](file.read_bytes())
@@ -249,7 +207,7 @@ def test_a_store_that_is_damaged_is_never_written_to(
     begun = time.monotonic()
     tracker = Told(store)
     tracker.start(search)
-    wait_until(lambda: tracker.lines, 5)
+    wait_until(lambda: tracker.lines, seconds=5)
     assert time.monotonic() - begun < 5
     tracker.track(ENDED)
     tracker.finish(findings(search))
@@ -266,7 +224,7 @@ def test_a_store_that_is_damaged_is_never_written_to(
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_store_that_is_damaged_in_the_middle_is_left_alone_from_then_on(
-    tmp_path: Path, search: Search, store: str, wait_until: Wait, how: str
+    tmp_path: Path, search: Search, store: str, how: str
 ) -> None:
     tracker = Told(store)
     tracker.start(search)
@@ -296,7 +254,11 @@ def test_a_store_that_is_damaged_in_the_middle_is_left_alone_from_then_on(
 ON_A_SMALL_DISK = """
 import shutil, sys, time
 from pathlib import Path
-from test_outages import ENDED, SearchFacts, Told, findings, Search, breaches, complete, json
+import json
+from support.on_record import ENDED, breaches
+from support.trackers import Told, complete, findings
+from tune_tl.record.facts import SearchFacts
+from tune_tl.tracking.tracker import Search
 disk, folder = Path(sys.argv[1]), Path(sys.argv[2])
 search = Search.of(folder, SearchFacts.read(folder))
 uri = f"sqlite:///{shutil.copy(sys.argv[3], disk)}"
@@ -327,16 +289,14 @@ print(json.dumps(told | {"breaches": breaches(uri, ENDED)}))
 @pytest.mark.parametrize("end", ["freed", "full"])
 def test_a_disk_that_is_full(tmp_path: Path, search: Search, migrated: Path, end: str) -> None:
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f'mount -t tmpfs -o size=4m none {shlex.quote(str(disk))} && exec "$@"'
-    alone = ["unshare", "-m", "sh", "-c", mount, "sh"]
-    try:
-        subprocess.run([*alone, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs to mount a disk of its own")
     script = [sys.executable, "-c", ON_A_SMALL_DISK, str(disk), str(search.folder), str(migrated), end]
     done = subprocess.run(
-        [*alone, *script], env=ENV, capture_output=True, text=True, check=False, timeout=120
+        [*with_disk(disk, "size=4m"), *script],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
@@ -347,14 +307,15 @@ def test_a_disk_that_is_full(tmp_path: Path, search: Search, migrated: Path, end
     assert told["breaches"] == []
 
 
-def test_a_trial_that_nobody_takes_up_again_is_closed_with_the_search(
-    search: Search, store: str, wait_until: Wait
-) -> None:
+def test_a_trial_that_nobody_takes_up_again_is_closed_with_the_search(search: Search, store: str) -> None:
     """The process of the first run is killed; the second has no time for the trial that was cut off."""
     code = """
 import sys, time
 from pathlib import Path
-from test_outages import ENDED, CUT_OFF, SearchFacts, Told, Search, json
+from support.on_record import CUT_OFF, ENDED
+from support.trackers import Told
+from tune_tl.record.facts import SearchFacts
+from tune_tl.tracking.tracker import Search
 folder = Path(sys.argv[2])
 tracker = Told(sys.argv[1])
 tracker.start(Search.of(folder, SearchFacts.read(folder)))
@@ -391,7 +352,7 @@ def written(uri: str, metric: str) -> int:
 
 @pytest.mark.parametrize("healer", ["the search", "sync"])
 def test_runs_that_a_server_made_when_nobody_waited_any_more_are_put_away(
-    search: Search, store: str, wait_until: Wait, healer: str
+    search: Search, store: str, healer: str
 ) -> None:
     """A second run of a trial and of the search, as a request leaves them that was given up and repeated."""
     tracker = Told(store)
@@ -415,7 +376,7 @@ def test_runs_that_a_server_made_when_nobody_waited_any_more_are_put_away(
         complete(store)
 
 
-def test_a_person_is_told_by_no_trial(search: Search, free_port: Callable[[], int], wait_until: Wait) -> None:
+def test_a_person_is_told_by_no_trial(search: Search, free_port: Callable[[], int]) -> None:
     threads: list[threading.Thread] = []
     tracker = Tracker(
         f"http://127.0.0.1:{free_port()}", lambda line: threads.append(threading.current_thread())

@@ -12,13 +12,14 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from support.waiting import wait_until
 from tune_tl.tracking.tracker import Conclusion, Tracker
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_closed_port_neither_raises_nor_waits(
-    tmp_path: Path, example: Any, free_port: Callable[[], int], wait_until: Callable[..., None]
+    tmp_path: Path, example: Any, free_port: Callable[[], int]
 ) -> None:
     address = f"http://me:secret@127.0.0.1:{free_port()}"
     begun = time.monotonic()
@@ -68,7 +69,6 @@ def test_a_server_that_is_killed_and_comes_back_gets_everything_once(
     tmp_path: Path,
     example: Any,
     free_port: Callable[[], int],
-    wait_until: Callable[..., None],
     mlflow_ui: Callable[..., Any],
 ) -> None:
     port = free_port()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from support.waiting import wait_until
 from tune_tl.experiment import State
 from tune_tl.tracking.search_runs import metric_names
 from tune_tl.tracking.tracker import Conclusion, Tracker
@@ -274,9 +274,7 @@ def test_what_mlflow_refuses_is_named_and_the_rest_is_written(store: Store, exam
     assert store.trials()[example.config(1).key].info.status == "FINISHED"
 
 
-def test_a_locked_store_holds_up_nobody_and_catches_up(
-    store: Store, example: Any, wait_until: Callable[..., None]
-) -> None:
+def test_a_locked_store_holds_up_nobody_and_catches_up(store: Store, example: Any) -> None:
     tracker = Tracker(store.uri)
     tracker.start(example.search(store.folder / "s"))
     tracker.begin(example.config(0))

@@ -9,7 +9,6 @@ import os
 import pickle
 import random
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -24,11 +23,13 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from support.checkpoints import checkpoint, config
+from support.disks import with_disk
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.training import activations
 from tune_tl.training.augment import POLICIES
-from tune_tl.training.checkpoint import Checkpoint, Checkpoints, Damaged, load, save
+from tune_tl.training.checkpoint import Checkpoints, Damaged, load, save
 from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained
 
@@ -39,12 +40,6 @@ PLANS = [
     for policy in POLICIES
     if depth == 2 or policy in ("none", "strong")
 ]
-
-
-def config(unfreeze: Unfreeze = 0, **values: Any) -> TrialConfig:
-    body_lr = 1e-3 if unfreeze else None
-    chosen = {"augment": "strong", "batch_size": 8, "epochs": 5, "head_lr": 1e-2, "body_lr": body_lr}
-    return TrialConfig("efficientnet_lite0", unfreeze=unfreeze, **chosen | values)
 
 
 @pytest.fixture
@@ -153,12 +148,6 @@ def test_two_states_and_the_best_epoch_are_all_that_is_kept(
 
 
 # Files of a few numbers, for what needs no training.
-
-
-def checkpoint(epoch: int, of: TrialConfig | None = None, size: int = 40) -> Checkpoint:
-    metrics = EpochMetrics(epoch, 0.1, 0.2, 0.6, epoch / 10, (0.5, 0.25), 123.4, 1.5)
-    tensors = {"head.weight": torch.rand(size), "head.count": torch.tensor(epoch)}
-    return Checkpoint(of or config(), metrics, tensors, {"best": epoch / 10})
 
 
 @pytest.fixture
@@ -346,7 +335,7 @@ ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
 import torch
-from test_checkpoint import checkpoint, config
+from support.checkpoints import checkpoint, config
 from tune_tl.training.checkpoint import Checkpoints, load
 
 files = Checkpoints(Path(sys.argv[1]), config().key)
@@ -363,15 +352,9 @@ print(len(list(files.folder.iterdir())))
 
 
 def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
-    mount = f'mount -t tmpfs -o size=1m none {shlex.quote(str(tmp_path))} && exec "$@"'
-    small_disk = ["unshare", "-m", "sh", "-c", mount, "sh"]
-    try:
-        subprocess.run([*small_disk, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs to mount a disk of its own")
     done = subprocess.run(
-        [*small_disk, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        [*with_disk(tmp_path, "size=1m"), sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
