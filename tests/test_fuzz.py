@@ -31,9 +31,8 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import CONFIG_FIELDS
 from tune_tl.record import ledger
 from tune_tl.record.book import Book
-from tune_tl.report import page
 from tune_tl.report.text import text
-from tune_tl.results import loading
+from tune_tl.results import export, loading
 from tune_tl.spaces import reading
 from tune_tl.spaces.reading import SETTINGS
 
@@ -219,7 +218,7 @@ def show(folder: Path) -> None:
 
     board = loading.load(folder)
     Console(file=io.StringIO()).print(text(board))
-    json.dumps(page.to_dict(board))
+    json.dumps(export.to_dict(board))
 
 
 def replaced(values: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:

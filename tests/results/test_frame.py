@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import tune_tl
+from tune_tl.errors import BadInput
 from tune_tl.experiment import State, TrialResult
-from tune_tl.report import page
+from tune_tl.results import export
 from tune_tl.results.comparison import By
+from tune_tl.results.frame import frame, leaderboard_frame
 from tune_tl.results.ranking import About, Leaderboard
 from tune_tl.results.scores import ClassScore, TestScore, TrainScore
 
@@ -49,7 +56,7 @@ def board(trial: Trial) -> Leaderboard:
 
 
 def test_the_csv_is_what_it_always_was(tmp_path: Path, board: Leaderboard) -> None:
-    page.write_csv(tmp_path / "leaderboard.csv", board)
+    export.write_csv(tmp_path / "leaderboard.csv", board)
     assert (tmp_path / "leaderboard.csv").read_bytes() == (GOLDEN / "leaderboard.csv").read_bytes()
 
 
@@ -57,5 +64,72 @@ def test_the_csv_is_what_it_always_was(tmp_path: Path, board: Leaderboard) -> No
 def test_the_json_is_what_it_always_was(board: Leaderboard, by: By) -> None:
     golden = json.loads((GOLDEN / "leaderboard.json").read_text())
     golden |= {"by": by.value, "comparison": golden["comparison"][by.value]}
-    found = page.to_dict(board, by)
+    found = export.to_dict(board, by)
     assert json.dumps(found, allow_nan=False) == json.dumps(golden)  # the order of keys included
+
+
+def test_the_columns_are_typed_and_described(board: Leaderboard) -> None:
+    """Every column's name and dtype stand in the docstring, in the table's order."""
+    table = frame(board)
+    described = [line.split()[:2] for line in (leaderboard_frame.__doc__ or "").splitlines()]
+    assert [[name, str(dtype)] for name, dtype in table.dtypes.items()] == [
+        pair for pair in described if pair and pair[0] in table.columns
+    ]
+    with (GOLDEN / "leaderboard.csv").open(newline="") as file:
+        assert table.columns.tolist() == next(csv.reader(file))
+    assert frame(Leaderboard()).dtypes.astype(str).equals(table.dtypes.astype(str))
+
+
+def test_the_ranked_trials_come_first_and_a_failure_has_no_score(board: Leaderboard) -> None:
+    table = frame(board)
+    assert table["rank"].dropna().tolist() == [1, 2, 3, 4]
+    assert table["val_f1"].isna().tolist() == [False] * 4 + [True] * 3
+    assert table.loc[table["state"] == "failed", "reason"].str.startswith("=1+1").all()
+    assert table["test_f1"].notna().sum() == len(board.finalists)
+
+
+def test_depths_compare_as_they_are(board: Leaderboard) -> None:
+    unfreeze = frame(board)["unfreeze"]
+    assert (unfreeze == "all").sum() == 1
+    assert (unfreeze >= 2).sum() == 5
+    assert unfreeze.max() == "all"
+
+
+NOTEBOOK = """
+import sys
+import tune_tl
+assert {"pandas", "numpy"}.isdisjoint(sys.modules)
+table = tune_tl.leaderboard_frame(NAME)
+assert {"torch", "ray", "mlflow", "matplotlib"}.isdisjoint(sys.modules)
+print(len(table), table["val_f1"].max() == table["val_f1"][0])
+"""
+
+
+@pytest.mark.parametrize("name", [None, "pets"])
+def test_a_notebook_has_it_in_one_line_and_without_torch(
+    tmp_path: Path, search: Callable[..., Path], name: str | None
+) -> None:
+    search(tmp_path / "runs", "pets", trials=7)
+    code = NOTEBOOK.replace("NAME", repr(name))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("7 True\n", "")
+
+
+def test_a_search_that_is_not_there_is_one_line(tmp_path: Path, search: Callable[..., Path]) -> None:
+    search(tmp_path, "pets", trials=2)
+    with pytest.raises(BadInput, match="did you mean pets"):
+        tune_tl.leaderboard_frame("pest", tmp_path)
+
+
+def test_what_the_package_does_not_offer_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'leaderbord_frame'"):
+        tune_tl.leaderbord_frame  # noqa: B018

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -12,27 +11,20 @@ from typing import Any
 
 from PIL import Image
 
-from tune_tl.experiment import CONFIG_FIELDS, LATER, TrialResult
+from tune_tl.experiment import LATER
 from tune_tl.report import templates
-from tune_tl.report.text import amount, caution, costs, duration
-from tune_tl.results import comparison
+from tune_tl.report.text import BANNER, amount, caution, costs, duration
+from tune_tl.results import comparison, export
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
-from tune_tl.results.look import PREDICTIONS_FILE, cell
-from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
+from tune_tl.results.look import PREDICTIONS_FILE
+from tune_tl.results.ranking import Leaderboard, Row, unit
 from tune_tl.results.scores import ClassScore, TestScore
 from tune_tl.storage.files import replacing
 
 CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
 _ESCAPED = "backslashreplace"  # a reason may name a file whose name is no text
 _FIRST = 25  # ranked trials that the page shows unfolded
-
-COLUMNS = (
-    *("rank", "trial", "state", "transfer", "val_f1", "best_epoch", "epochs"),
-    *("test_f1", "test_f1_low", "test_f1_high", "test_accuracy", "train_f1"),
-    *("cost", "unit", "started", "ended", "reason"),
-    *("max_epochs" if name == "epochs" else name for name in CONFIG_FIELDS),
-)
 
 
 def write(folder: Path, board: Leaderboard) -> list[Path]:
@@ -44,7 +36,7 @@ def write(folder: Path, board: Leaderboard) -> list[Path]:
     """
     from tune_tl.report import plots, theme  # matplotlib takes half a second
 
-    write_csv(folder / CSV_FILE, board)
+    export.write_csv(folder / CSV_FILE, board)
     _write(folder / PAGE_FILE, page(board))
     written = [folder / CSV_FILE, folder / PAGE_FILE]
     for picture in plots.pictures(board):
@@ -69,30 +61,6 @@ def report_files(folder: Path) -> list[Path]:
 def _write(path: Path, content: str) -> None:
     with replacing(path) as part:
         part.write_text(content, encoding="utf-8", errors=_ESCAPED)
-
-
-def write_csv(path: Path, board: Leaderboard) -> None:
-    """One line a trial, ranked ones first; a trial without a score has no rank and no val_f1."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows({column: cell(value) for column, value in row.items()} for row in _flat(board))
-
-
-def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:
-    """Everything the tables show, as plain values for JSON."""
-    return {
-        "search": board.about.name,
-        "strategy": board.about.strategy,
-        "dataset": dict(board.about.dataset),
-        "wall_s": board.about.wall_s,
-        "champion": board.champion.trial if board.champion else None,
-        "verdict": comparison.verdict(board),
-        "trials": [{key: value for key, value in row.items() if value != ""} for row in _flat(board)],
-        "unfinished": list(board.unfinished),
-        "by": by.value,
-        "comparison": [group.to_dict() for group in comparison.compare(board, by)],
-    }
 
 
 def classification_report(test: TestScore) -> str:
@@ -157,7 +125,7 @@ def page(board: Leaderboard) -> str:
         groups=comparison.compare(board, By.STRATEGY),
         drawings=drawings,
         first=_FIRST,
-        units=UNITS,
+        unit=unit,
         spark=_spark,
         forest=(ends := _forest(board)),
         span=lambda value: 100 * (value - ends[0]) / (ends[1] - ends[0]),
@@ -187,38 +155,6 @@ def _mistakes(board: Leaderboard) -> list[dict[str, str]]:
                 "confidence": percent(look.confidence[row]),
             }
         )
-    return found
-
-
-def _flat(board: Leaderboard) -> list[dict[str, Any]]:
-    ranked = [_common(r.result, r.transfer) | _scores(r) for r in board.rows]
-    return ranked + [_common(u.result, u.transfer) | {"reason": u.reason} for u in board.unranked]
-
-
-def _common(result: TrialResult, transfer: str) -> dict[str, Any]:
-    config = {key: "" if value is None else value for key, value in result.config.to_dict().items()}
-    return config | {
-        "trial": result.trial,
-        "state": result.state.value,
-        "transfer": str(transfer),
-        "epochs": len(result.epochs),  # trained; the config's own `epochs` is `max_epochs` here
-        "max_epochs": result.config.epochs,
-        "cost": round(result.cost, 3),
-        "unit": UNITS.get(result.resource, result.resource),
-        "started": result.started,
-        "ended": result.ended,
-        "reason": result.reason or "",
-    }
-
-
-def _scores(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"rank": row.rank, "val_f1": row.val_f1, "best_epoch": row.best.epoch}
-    if row.test:
-        low, high = row.test.ci
-        found |= {"test_f1": row.test.f1, "test_f1_low": low, "test_f1_high": high}
-        found["test_accuracy"] = row.test.accuracy
-    if row.train:
-        found["train_f1"] = row.train.f1
     return found
 
 

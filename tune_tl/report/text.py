@@ -15,9 +15,10 @@ from rich.text import Text
 from tune_tl.experiment import State, TrialConfig
 from tune_tl.results import comparison
 from tune_tl.results.comparison import By
-from tune_tl.results.ranking import BANNER, UNITS, Leaderboard, Row
+from tune_tl.results.ranking import Leaderboard, Row, unit
 from tune_tl.results.scores import TestScore
 
+BANNER = "drawn sample images, not photographs"
 WIDE = 118  # columns from which the ranked trials show everything on one line each
 
 
@@ -204,7 +205,7 @@ def duration(seconds: float) -> str:
 
 
 def _unit(rows: Sequence[Row]) -> str:
-    return "/".join(dict.fromkeys(UNITS.get(row.result.resource, row.result.resource) for row in rows))
+    return "/".join(dict.fromkeys(unit(row.result) for row in rows))
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

@@ -23,7 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from tune_tl.experiment import Transfer
-from tune_tl.results.ranking import BANNER
+from tune_tl.report.text import BANNER
 
 # Exact hex values: in an SVG they become the page's CSS variables, so a figure follows light and dark.
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6873", "#dde2e7", "#ffffff"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import pandas as pd
+
 from tune_tl.experiment import Transfer
-from tune_tl.results.ranking import UNITS, Leaderboard, Row, Unranked
+from tune_tl.results.frame import frame
+from tune_tl.results.ranking import Leaderboard
 from tune_tl.results.scores import TestScore
 
 
@@ -52,18 +54,14 @@ def compare(board: Leaderboard, by: By) -> list[Group]:
     """
     if by is By.SEARCH:
         return compare_searches([board])
-    members: list[Row | Unranked] = [*board.rows, *board.unranked]
-    whole: dict[str, list[Row | Unranked]] = {}
-    parts: dict[tuple[str, str], list[Row | Unranked]] = {}
-    for member in members:
-        strategy, backbone = member.transfer.value, member.result.config.backbone
-        key = (strategy, backbone) if by is By.STRATEGY else (backbone, strategy)
-        whole.setdefault(key[0], []).append(member)
-        parts.setdefault(key, []).append(member)
+    outer, inner = ("transfer", "backbone") if by is By.STRATEGY else ("backbone", "transfer")
+    trials = frame(board)
+    wholes = [_group(board, label, "", its) for label, its in trials.groupby(outer, observed=True)]
+    nested = trials.groupby([outer, inner], observed=True)
+    parts = [_group(board, label, part, its) for (label, part), its in nested]
     groups = []
-    for total in _best_first(_group(label, "", found) for label, found in whole.items()):
-        inner = (_group(*key, found) for key, found in parts.items() if key[0] == total.label)
-        groups += [total, *_best_first(inner)]
+    for whole in _best_first(wholes):
+        groups += [whole, *_best_first(part for part in parts if part.label == whole.label)]
     return groups
 
 
@@ -74,7 +72,7 @@ def compare_searches(boards: Iterable[Leaderboard]) -> list[Group]:
     """
     found: dict[str, list[Group]] = {}
     for board in boards:
-        group = _group(board.about.name, board.about.strategy, [*board.rows, *board.unranked])
+        group = _group(board, board.about.name, board.about.strategy, frame(board))
         found.setdefault(str(board.about.dataset.get("fingerprint", "")), []).append(group)
     return [group for groups in found.values() for group in _best_first(groups)]
 
@@ -86,12 +84,9 @@ def verdict(board: Leaderboard) -> str | None:
     if not (scratch and best and scratch.test and best.test):
         return None
 
-    def told(test: TestScore) -> str:
-        return f"{test.f1:.2f} [{test.ci[0]:.2f}, {test.ci[1]:.2f}]"
-
     figures = (
-        f"test F1 {told(best.test)} ({best.config.backbone}) against {told(scratch.test)} from scratch "
-        f"({scratch.config.backbone})"
+        f"test F1 {_interval(best.test)} ({best.config.backbone}) "
+        f"against {_interval(scratch.test)} from scratch ({scratch.config.backbone})"
     )
     low, high = scratch.test.behind or (-b for b in reversed(best.test.behind or (0.0, 0.0)))
     remains = f"whether transfer pays remains open: {figures}"
@@ -103,23 +98,26 @@ def verdict(board: Leaderboard) -> str | None:
     return f"transfer {'pays' if low > 0 else 'does not pay'}: {figures}"
 
 
-def _group(label: str, part: str, members: Sequence[Row | Unranked]) -> Group:
-    rows = sorted((m for m in members if isinstance(m, Row)), key=lambda row: row.rank)
-    scores = [row.val_f1 for row in rows]
-    cost: dict[str, float] = {}
-    for member in members:
-        unit = UNITS.get(member.result.resource, f"{member.result.resource}-s")
-        cost[unit] = cost.get(unit, 0.0) + member.result.cost
+def _interval(test: TestScore) -> str:
+    return f"{test.f1:.2f} [{test.ci[0]:.2f}, {test.ci[1]:.2f}]"
+
+
+def _group(board: Leaderboard, label: str, part: str, trials: pd.DataFrame) -> Group:
+    """What `trials`, rows of the board's table, come to together."""
+    ranked = trials.dropna(subset="val_f1")  # best first
+    tests = {row.trial: row.test for row in board.finalists}
+    costs = trials.groupby("unit", sort=False)["cost"]
     return Group(
         label=label,
         part=part,
-        trials=len(members),
-        unranked=len(members) - len(rows),
-        best=scores[0] if scores else None,
-        median=statistics.median(scores) if scores else None,
-        cost=cost,
-        test=next((row.test for row in rows if row.test), None),
-        trial=rows[0].trial if rows else None,
+        trials=len(trials),
+        unranked=len(trials) - len(ranked),
+        best=float(ranked["val_f1"].max()) if len(ranked) else None,
+        median=float(ranked["val_f1"].median()) if len(ranked) else None,
+        # Added up one by one: `sum` gives the last digit otherwise from one version to the next.
+        cost={unit: float(of_unit.cumsum().iloc[-1]) for unit, of_unit in costs},
+        test=next((tests[trial] for trial in ranked["trial"] if trial in tests), None),
+        trial=ranked["trial"].iloc[0] if len(ranked) else None,
     )
 
 

@@ -17,8 +17,7 @@ from tune_tl.results.importance import Importance
 from tune_tl.results.look import Look
 from tune_tl.results.scores import TestScore, TrainScore
 
-UNITS = {"cpu": "core-s", "gpu": "GPU-s"}  # what a trial's `cost` counts, by its `resource`
-BANNER = "drawn sample images, not photographs"
+_UNITS = {"cpu": "core-s", "gpu": "GPU-s"}
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,11 @@ class Leaderboard:
     @property
     def failed(self) -> int:
         return sum(u.result.state is State.FAILED for u in self.unranked)
+
+
+def unit(result: TrialResult) -> str:
+    """What the trial's `cost` counts: core-seconds or GPU-seconds."""
+    return _UNITS.get(result.resource, f"{result.resource}-s")
 
 
 def finalists(results: Iterable[TrialResult]) -> tuple[TrialResult, ...]:
