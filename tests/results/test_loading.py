@@ -56,6 +56,8 @@ ROW = {"name": "cat", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 1}
         {"test_scores": {"a": None}}, {"test_scores": {"a": SCORE | {"report": [ROW], "f1": "high"}}},
         {"test_scores": {"a": SCORE | {"report": [ROW], "accuracy": None}}},
         {"test_scores": {"a": SCORE | {"report": [ROW], "ci": [0.1]}}},
+        {"test_scores": {"a": SCORE | {"report": [ROW], "behind": [0.1]}}},
+        {"test_scores": {"a": SCORE | {"report": [ROW], "behind": [None, "x"]}}},
         {"test_scores": {"a": SCORE | {"report": [ROW], "confusion": [["x"]]}}},
         {"test_scores": {"a": SCORE | {"report": [ROW, ROW]}}},
         {"test_scores": {"a": SCORE | {"report": [ROW | {"recall": float("nan")}]}}},

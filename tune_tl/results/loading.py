@@ -64,7 +64,8 @@ def _about(facts: SearchFacts, result: ResultFacts, elapsed: float) -> About:
 def _score(said: Mapping[str, Any]) -> TestScore:
     """Raises ValueError where a number is none, which would show only when a page is half written."""
     score = TestScore.from_dict(said)
-    for value in (score.f1, score.accuracy, *score.ci, *chain.from_iterable(score.confusion)):
+    intervals = (*score.ci, *(score.behind or ()))
+    for value in (score.f1, score.accuracy, *intervals, *chain.from_iterable(score.confusion)):
         _number(value)
     for row in score.report:
         _number(row.precision + row.recall + row.f1 + row.support)

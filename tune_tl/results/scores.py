@@ -66,11 +66,14 @@ class TestScore:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TestScore:
         low, high = values["ci"]
-        behind = values.get("behind")
+        behind = None
+        if values.get("behind"):
+            least, most = values["behind"]
+            behind = (least, most)
         return cls(
             f1=values["f1"],
             ci=(low, high),
-            behind=(behind[0], behind[1]) if behind else None,
+            behind=behind,
             accuracy=values["accuracy"],
             confusion=tuple(tuple(row) for row in values["confusion"]),
             report=tuple(ClassScore(**row) for row in values["report"]),
