@@ -90,7 +90,7 @@ def test_a_whole_search_adds_up(tmp_path: Path, search: Callable[..., Path]) -> 
 
 
 @pytest.mark.parametrize(
-    ("transferred", "scratch", "said"),
+    ("transferred", "scratch", "starts"),
     [
         (190, 140, "transfer pays: test F1 0.95 [0."),
         (140, 190, "transfer does not pay: test F1 0.70 [0."),
@@ -98,7 +98,7 @@ def test_a_whole_search_adds_up(tmp_path: Path, search: Callable[..., Path]) -> 
     ],
 )
 def test_whether_transfer_pays_is_answered_in_a_line(
-    trial: Trial, transferred: int, scratch: int, said: str
+    trial: Trial, transferred: int, scratch: int, starts: str
 ) -> None:
     """`transferred` and `scratch` are how many of 200 test images each has right."""
     partial, other = trial([0.9], unfreeze=2, epochs=1), trial([0.95], unfreeze=0, epochs=1)
@@ -114,7 +114,7 @@ def test_whether_transfer_pays_is_answered_in_a_line(
     champion = score(truth, answers(transferred), ["cat", "dog"])
     scores = {other.trial: champion, partial.trial: right(199), own.trial: right(scratch)}
     line = verdict(Leaderboard.of([partial, other, own], scores))
-    assert line is not None and line.startswith(said)  # of the best by validation, not by test
+    assert line is not None and line.startswith(starts)  # of the best by validation, not by test
     assert "(mobilenet_v2) against" in line and "from scratch (small_resnet)" in line
     assert ("on the same images" in line) == ("open" in line)
 
@@ -122,14 +122,14 @@ def test_whether_transfer_pays_is_answered_in_a_line(
 def test_a_champion_from_nothing_says_that_transfer_does_not_pay(trial: Trial) -> None:
     own, other = trial([0.9], pretrained=False, epochs=1), trial([0.8], unfreeze=2, epochs=1)
     truth, none_right = [0, 1] * 50, [1, 0] * 50
-    for answers, said in ((truth, "transfer does not pay: "), (none_right, "transfer pays: ")):
+    for answers, starts in ((truth, "transfer does not pay: "), (none_right, "transfer pays: ")):
         against = [1 - a for a in answers]
         scores = {
             own.trial: score(truth, answers, ["cat", "dog"]),
             other.trial: score(truth, against, ["cat", "dog"], champion=answers),
         }
         line = verdict(Leaderboard.of([own, other], scores))
-        assert line is not None and line.startswith(said)
+        assert line is not None and line.startswith(starts)
 
 
 def test_a_network_that_was_cut_off_has_lost_nothing_yet(trial: Trial) -> None:

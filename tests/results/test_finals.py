@@ -76,11 +76,11 @@ def scored(
     """The score of a finalist, and what was said."""
 
     def scored_by(result: TrialResult, threads: int = 1) -> tuple[TestScore, list[str]]:
-        said: list[str] = []
+        lines: list[str] = []
         found = score_finalists(
-            [result], dataset, pretrained, lambda trial: Checkpoints(tmp_path, trial), threads, said.append
+            [result], dataset, pretrained, lambda trial: Checkpoints(tmp_path, trial), threads, lines.append
         )
-        return found.test[result.trial], said
+        return found.test[result.trial], lines
 
     return scored_by
 
@@ -111,8 +111,8 @@ def test_sound_weights_are_scored_as_they_are(
     trained: TrialResult, scored: Callable[..., tuple[TestScore, list[str]]], tmp_path: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    score, said = scored(trained)
-    assert said == []
+    score, lines = scored(trained)
+    assert lines == []
     assert score.f1 > 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
@@ -128,13 +128,13 @@ def test_weights_that_are_damaged_or_gone_are_trained_again_which_is_said(
     files = Checkpoints(tmp_path, CONFIG.key)
     weights, (wanted, _) = load(files.best, CONFIG).tensors, scored(trained)
     damage(files.best)
-    score, said = scored(trained)
+    score, lines = scored(trained)
     assert score == wanted
     assert trained.best
     expected = (
         rf"trial {CONFIG.key}: its weights are {how}; training them again, {trained.best.epoch} epoch\(s\)"
     )
-    assert len(said) == 1 and re.fullmatch(expected, said[0])
+    assert len(lines) == 1 and re.fullmatch(expected, lines[0])
     assert list(tmp_path.iterdir()) == [files.best]
     again = load(files.best, CONFIG).tensors
     assert all(torch.equal(again[name], value) for name, value in weights.items())
@@ -149,9 +149,9 @@ def test_weights_of_an_epoch_that_is_not_on_record_are_not_scored(
     better = {name: value * 2 for name, value in kept.tensors.items()}
     epoch = kept.metrics.epoch + 1
     files.save_best(replace(kept, tensors=better, metrics=replace(kept.metrics, epoch=epoch)))
-    score, said = scored(trained)
+    score, lines = scored(trained)
     assert score == wanted
-    assert len(said) == 1 and f"damaged (of epoch {epoch}, not {epoch - 1})" in said[0]
+    assert len(lines) == 1 and f"damaged (of epoch {epoch}, not {epoch - 1})" in lines[0]
 
 
 def test_the_champions_answers_are_those_that_were_scored(
@@ -220,9 +220,9 @@ def test_another_score_than_the_one_on_record_is_said(
 ) -> None:
     lied = tuple(replace(epoch, val_f1=epoch.val_f1 / 2) for epoch in trained.epochs)
     Checkpoints(tmp_path, CONFIG.key).best.unlink()
-    _, (_, said) = scored(replace(trained, epochs=lied))
+    _, (_, lines) = scored(replace(trained, epochs=lied))
     assert re.fullmatch(
-        rf"trial {CONFIG.key}: trained again, its val_f1 is 0\.\d{{6}}, not 0\.\d{{6}} as on record", said
+        rf"trial {CONFIG.key}: trained again, its val_f1 is 0\.\d{{6}}, not 0\.\d{{6}} as on record", lines
     )
 
 

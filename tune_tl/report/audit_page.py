@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image as Pillow
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table
@@ -25,11 +22,9 @@ from tune_tl.storage.files import replacing
 
 PAGE = "report.html"
 SIDE = 112  # pixels of a thumbnail's longer side
-SHOWN, SHOWN_OF_GROUP, NAMED = (
-    48,
-    6,
-    3,
-)  # pictures or groups of a kind, files of a group, names in the terminal
+SHOWN = 48  # pictures, or groups, of a kind
+SHOWN_OF_GROUP = 6  # files of a group
+NAMED = 3  # files, or groups, of a kind in the terminal
 UNEVEN = 3.0  # times as many images as the smallest class: worth class weights
 
 _COPIES: dict[Copies, str] = {
@@ -81,20 +76,18 @@ def summary(name: str, findings: Findings) -> RenderableType:
     table.add_column("found")
     table.add_column("", justify="right")
     table.add_column("such as", overflow="fold")
-    for title, count, such in _counts(findings):
-        table.add_row(title, str(count), Text(", ".join(such), style="dim"))
-    gone, sizes = left_out(findings), findings.sizes
+    for title, count, examples in _counts(findings):
+        table.add_row(title, str(count), Text(", ".join(examples), style="dim"))
+    leaving, sizes = left_out(findings), findings.sizes
     most, least = next(iter(sizes)), list(sizes)[-1]
-    lines = [
-        f"{name}: {len(found.files):,} images in {len(found.classes)} classes"
-        + (f", {sizes[most]} of {_plain(most)} to {sizes[least]} of {_plain(least)}" if sizes else "")
-        + (": uneven, try class_weights" if _uneven(findings) else "")
-    ]
-    kinds = Counter(_kind(findings, path, why) for path, why in gone.items())
+    head = f"{name}: {len(found.files):,} images in {len(found.classes)} classes"
+    head += f", {sizes[most]} of {_plain(most)} to {sizes[least]} of {_plain(least)}"
+    head += ": uneven, try class_weights" if _uneven(findings) else ""
+    kinds = Counter(_kind(findings, path, why) for path, why in leaving.items())
     what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    left = f"left out by the cleaned list: {len(gone)} images{f' ({what})' if what else ''}"
+    left = f"left out by the cleaned list: {len(leaving)} images{f' ({what})' if what else ''}"
     stay = "odd and doubtful images stay, for a person to decide"
-    return Lines(Text(lines[0]), table, Text(left), Text(stay), *(Text(_plain(n)) for n in findings.notes))
+    return Lines(Text(head), table, Text(left), Text(stay), *(Text(_plain(n)) for n in findings.notes))
 
 
 def write(folder: Path, name: str, findings: Findings) -> None:
@@ -107,7 +100,7 @@ def write(folder: Path, name: str, findings: Findings) -> None:
             name=name,
             found=findings.found,
             counts=[(title, count) for title, count, _ in _counts(findings)],
-            gone=len(left_out(findings)),
+            left_out=len(left_out(findings)),
             sizes=sizes,
             splits=sorted({file.split or "" for file in findings.found.files}),
             largest=max(sizes.values(), default=1),
@@ -134,16 +127,18 @@ def _counts(findings: Findings) -> Iterator[tuple[str, int, list[str]]]:
     for copies in _COPIES:
         groups = [group for group in findings.groups if group.kind == copies]
         if groups:
-            such = [" = ".join(name[file.path] for file in group.files[:NAMED]) for group in groups[:NAMED]]
-            yield f"groups of {copies} copies", len(groups), such
+            yield f"groups of {copies} copies", len(groups), [_joined_names(g, name) for g in groups[:NAMED]]
         for across in ("classes", "splits"):
             over = [group for group in groups if across in group.across]
             if over:
-                such = [" = ".join(name[file.path] for file in group.files[:NAMED]) for group in over[:NAMED]]
-                yield f"  of them across {across}", len(over), such
+                yield f"  of them across {across}", len(over), [_joined_names(g, name) for g in over[:NAMED]]
     if findings.suspects:
         some = list(findings.suspects.items())[:NAMED]
         yield "labels in doubt", len(findings.suspects), [f"{name[p]} ({_plain(w)})" for p, w in some]
+
+
+def _joined_names(group: Group, name: dict[Path, str]) -> str:
+    return " = ".join(name[file.path] for file in group.files[:NAMED])
 
 
 def _kind(findings: Findings, path: Path, why: str) -> str:
@@ -158,11 +153,11 @@ def _uneven(findings: Findings) -> bool:
 
 
 def _sections(findings: Findings) -> Iterator[Section]:
-    gone = left_out(findings)
+    leaving = left_out(findings)
     at = {file.path: file for file in findings.found.files}
 
     def cards(files: Iterable[File], why: dict[Path, str]) -> list[Card]:
-        return [_card(findings, file, why.get(file.path, ""), file.path not in gone) for file in files]
+        return [_card(findings, file, why.get(file.path, ""), file.path not in leaving) for file in files]
 
     for copies, about in _COPIES.items():
         # What tells most comes first: labels that contradict each other, then what straddles splits.
@@ -170,7 +165,9 @@ def _sections(findings: Findings) -> Iterator[Section]:
             (g for g in findings.groups if g.kind == copies), key=lambda g: (-len(g.labels), -len(g.splits))
         )
         if groups:
-            rows = [(_joined(group), cards(group.files[:SHOWN_OF_GROUP], gone)) for group in groups[:SHOWN]]
+            rows = [
+                (_joined(group), cards(group.files[:SHOWN_OF_GROUP], leaving)) for group in groups[:SHOWN]
+            ]
             yield Section(
                 f"{copies.capitalize()} copies", about, rows, len(groups), max(0, len(groups) - SHOWN)
             )
@@ -205,11 +202,9 @@ def _card(findings: Findings, file: File, why: str, keep: bool) -> Card:
 def _picture(path: Path) -> str:
     try:
         (pixels,) = decode(path, [SIDE])
-    except (ValueError, BadInput):  # gone or damaged since it was looked at
+    except (ValueError, BadInput):  # removed or damaged since it was looked at
         return ""
-    stream = io.BytesIO()
-    Pillow.fromarray(pixels).save(stream, "JPEG", quality=72)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return templates.jpeg(pixels, quality=72)
 
 
 def _plain(text: str) -> str:

@@ -49,13 +49,12 @@ def learning_curves(board: Leaderboard) -> Picture:
             below.plot(epochs, [e.val_f1 for e in row.result.epochs], **style)
             for axes in (above, below):
                 axes.axvline(row.best.epoch, color=MUTED, linewidth=1, linestyle=":")
-            said = ""
+            scores = ""
             if row.train:
                 _gap(above, row, row.train.loss, row.best.val_loss, last)
                 _gap(below, row, row.train.f1, row.val_f1, last)
-                said = f"train {row.train.f1:.3f} · val {row.val_f1:.3f}"
-                said += f" · test {row.test.f1:.3f}" if row.test else ""
-                said = f"\n\n{said}\ngap {row.gap:+.3f}"
+                test = f" · test {row.test.f1:.3f}" if row.test else ""
+                scores = f"\n\ntrain {row.train.f1:.3f} · val {row.val_f1:.3f}{test}\ngap {row.gap:+.3f}"
             else:
                 below.annotate(
                     f"{row.val_f1:.3f}", (row.best.epoch, row.val_f1), xytext=(-5, 6), size=9, weight="bold",
@@ -65,15 +64,15 @@ def learning_curves(board: Leaderboard) -> Picture:
             name = clip(row.config.backbone, 22)
             above.set_title(f"#{row.rank}  {name}\n{row.transfer.value}{depth}", size=9, loc="left")
             below.set(xlim=(0.5, last + 0.5))
-            below.set_xlabel(f"epoch{said}", linespacing=1.25)
+            below.set_xlabel(f"epoch{scores}", linespacing=1.25)
             below.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         losses = [loss for row in rows for e in row.result.epochs for loss in (e.train_loss, e.val_loss)]
         grid[0, 0].set(
             ylabel="loss (nats an image)", ylim=(0, 1.08 * max(filter(np.isfinite, losses), default=1))
         )
         grid[1, 0].set_ylabel("macro-F1")
-        scores = [e.val_f1 for row in rows for e in row.result.epochs]
-        f1_limits(grid[1, 0], [*scores, *(row.train.f1 for row in rows if row.train)], vertical=True)
+        val_f1s = [e.val_f1 for row in rows for e in row.result.epochs]
+        f1_limits(grid[1, 0], [*val_f1s, *(row.train.f1 for row in rows if row.train)], vertical=True)
         measured = any(row.train for row in rows)
         figure.legend(
             handles=_curves_legend(measured),
@@ -161,11 +160,9 @@ def confusion_matrix(champion: Row) -> Picture:
 
     subtitle = f"champion {champion.trial} on {test.images} test images · macro-F1 {test.f1:.3f}"
     extent = (grid + label + 1.5, grid + (0.3 if fits else 0.75 * label) + 0.75)  # square cells, or nearly
-    mixed = counts * (1 - np.eye(classes))
     often = ""
-    for at in np.argsort(-mixed, axis=None, kind="stable")[: min(CONFUSIONS, np.count_nonzero(mixed))]:
-        i, j = divmod(int(at), classes)
-        pair = f"{often or 'most often:'}{' · ' if often else ' '}{names[i]} → {names[j]} {mixed[i, j]:.0f}"
+    for i, j, images in test.confusions[:CONFUSIONS]:
+        pair = f"{often or 'most often:'}{' · ' if often else ' '}{names[i]} → {names[j]} {images}"
         if 0.08 * len(pair) > extent[0]:  # inches, about
             break
         often = pair

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from tune_tl.experiment import LATER
 from tune_tl.report import templates
-from tune_tl.report.text import BANNER, amount, caution, costs, duration
+from tune_tl.report.text import BANNER, caution, costs, without_images
 from tune_tl.results import comparison, export
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import PREDICTIONS_FILE
 from tune_tl.results.ranking import Leaderboard, Row, unit
-from tune_tl.results.scores import ClassScore, TestScore
+from tune_tl.results.scores import TestScore
 from tune_tl.storage.files import replacing
+from tune_tl.terminal.durations import amount, in_words
 
 CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
 _ESCAPED = "backslashreplace"  # a reason may name a file whose name is no text
@@ -80,21 +77,22 @@ def classification_report(test: TestScore) -> str:
         "",
         f"95 % interval of macro-F1: {low:.3f} to {high:.3f} (percentile bootstrap over test images)",
     ]
-    if test.absent:
-        lines.append(test.absent)
+    if absent := without_images(test):
+        lines.append(absent)
     return "\n".join(lines) + "\n"
 
 
 def ratios(test: TestScore) -> list[tuple[str, str, str]]:
     """Each class's precision, recall and F1 in digits, `-` for what cannot be told."""
-    guessed = [sum(column) for column in zip(*test.confusion, strict=True)]
+    predicted = [sum(column) for column in zip(*test.confusion, strict=True)]
 
-    def told(row: ClassScore, taken: int) -> tuple[str, str, str]:
-        known = (row.precision, taken), (row.recall, row.support), (row.f1, taken + row.support)
-        precision, recall, f1 = (f"{value:.3f}" if of else "-" for value, of in known)
-        return precision, recall, f1
+    def digits(value: float, of: int) -> str:
+        return f"{value:.3f}" if of else "-"
 
-    return [told(row, taken) for row, taken in zip(test.report, guessed, strict=True)]
+    return [
+        (digits(row.precision, n), digits(row.recall, row.support), digits(row.f1, n + row.support))
+        for row, n in zip(test.report, predicted, strict=True)
+    ]
 
 
 def page(board: Leaderboard) -> str:
@@ -109,7 +107,7 @@ def page(board: Leaderboard) -> str:
     look, seen = board.look, plots.pictures(board)
     drawings = {p.name: (p, Markup(theme.svg(p))) for p in seen if p.name != "mistakes"}
     environment = templates.environment()
-    environment.filters.update(amount=amount, costs=costs, duration=duration)
+    environment.filters.update(amount=amount, costs=costs, in_words=in_words)
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
         about=board.about,
@@ -117,6 +115,7 @@ def page(board: Leaderboard) -> str:
         banner=BANNER if board.about.drawn else None,
         verdict=comparison.verdict(board),
         ratios=ratios,
+        without_images=without_images,
         zip=zip,
         mistakes=_mistakes(board),
         mistakes_title=gallery.MISTAKES_TITLE,
@@ -139,23 +138,20 @@ def _mistakes(board: Leaderboard) -> list[dict[str, str]]:
     """The contact sheet's pictures, inside the page, with what belongs to each."""
     from tune_tl.report.gallery import percent
 
-    look, found = board.look, []
+    look = board.look
     if look is None or board.champion is None or board.champion.test is None:
         return []
     names = [row.name for row in board.champion.test.report]
-    for image, row in zip(look.thumbnails, look.mistakes, strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=85)
-        found.append(
-            {
-                "src": f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
-                "file": str(look.files[row]),
-                "true": names[look.labels[row]],
-                "taken_for": names[look.predicted[row]],
-                "confidence": percent(look.confidence[row]),
-            }
-        )
-    return found
+    return [
+        {
+            "src": templates.jpeg(image, quality=85),
+            "file": str(look.files[row]),
+            "true": names[look.labels[row]],
+            "taken_for": names[look.predicted[row]],
+            "confidence": percent(look.confidence[row]),
+        }
+        for image, row in zip(look.thumbnails, look.mistakes, strict=True)
+    ]
 
 
 def _spark(row: Row, width: int = 72, height: int = 18) -> str:
@@ -168,8 +164,8 @@ def _spark(row: Row, width: int = 72, height: int = 18) -> str:
 def _settings(values: Mapping[str, Any], skip: Sequence[str] = ("backbone", "unfreeze")) -> str:
     usual = LATER if values["head_layers"] == 1 else LATER.keys() - {"head_width"}  # said if not as usual
     shown = {k: v for k, v in values.items() if v is not None and not (k in usual and v == LATER[k])}
-    told = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in shown.items() if k not in skip}
-    return " · ".join(f"{k} {v}" for k, v in told.items())
+    texts = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in shown.items() if k not in skip}
+    return " · ".join(f"{k} {v}" for k, v in texts.items())
 
 
 def _forest(board: Leaderboard) -> tuple[float, float]:

@@ -27,7 +27,8 @@ from tune_tl.report.theme import (
     clip,
     f1_limits,
 )
-from tune_tl.results.ranking import Leaderboard, Row
+from tune_tl.results.frame import frame
+from tune_tl.results.ranking import Leaderboard
 
 NAMES = (
     *("f1_over_time", "strategies", "importances"),
@@ -59,8 +60,7 @@ def _f1_over_time(board: Leaderboard) -> Picture:
     unit, per = _time_unit(end)
     transfer = {row.trial: row.transfer for row in board.rows}
     finite = [line for line in board.timeline if line.trial in transfer and np.isfinite(line.val_f1)]
-    eligible = {(row.trial, e.epoch) for row in board.rows for e in row.result.counted}
-    counted = [line for line in finite if (line.trial, line.epoch) in eligible]
+    rises = board.best_so_far
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -74,10 +74,10 @@ def _f1_over_time(board: Leaderboard) -> Picture:
         failed = [u.result.ended / per for u in board.unranked]
         if failed:
             axes.plot(failed, [low] * len(failed), "x", color=WARNING, clip_on=False, markersize=7, zorder=4)
-        steps = _best_so_far([(line.t / per, line.val_f1) for line in counted], end / per)
-        axes.step(*steps, where="post", color=INK, linewidth=2.2)
-        if counted:
-            top = max(counted, key=lambda line: (line.val_f1, -line.t))
+        if rises:
+            top = rises[-1]
+            times, scores = [line.t / per for line in rises], [line.val_f1 for line in rises]
+            axes.step([*times, end / per], [*scores, top.val_f1], where="post", color=INK, linewidth=2.2)
             axes.plot(top.t / per, top.val_f1, "o", markersize=11, fillstyle="none", color=INK, zorder=5)
             axes.annotate(
                 f"{top.val_f1:.3f}", (top.t / per, top.val_f1), xytext=(0, 10), weight="bold",
@@ -97,19 +97,18 @@ def _f1_over_time(board: Leaderboard) -> Picture:
 
 
 def _strategies(board: Leaderboard) -> Picture:
-    order = list(Transfer)
-    lanes: dict[str, dict[Transfer, list[Row]]] = {}
-    for row in board.rows:  # best first, so the backbones come out in the order of their best trial
-        lanes.setdefault(row.config.backbone, {}).setdefault(row.transfer, []).append(row)
-    heights = [
-        (name, strategy) for name, by in lanes.items() for strategy in [None, *sorted(by, key=order.index)]
-    ]
+    ranked = frame(board).dropna(subset="val_f1")  # best first, as are each lane's scores
+    lanes: list[tuple[str, Transfer | None, list[float]]] = []
+    for backbone, trials in ranked.groupby("backbone", sort=False):
+        by_transfer = trials.groupby("transfer", observed=True)["val_f1"]
+        lanes += [(backbone, None, [])]
+        lanes += [(backbone, Transfer(name), scores.tolist()) for name, scores in by_transfer]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         f1_limits(axes, (row.val_f1 for row in board.rows), vertical=False)
         ticks = []
-        for y, (name, strategy) in enumerate(heights):
+        for y, (name, strategy, scores) in enumerate(lanes):
             if strategy is None:
                 axes.text(
                     0, y, clip(name, 44), transform=axes.get_yaxis_transform(), weight="bold", va="center"
@@ -117,8 +116,8 @@ def _strategies(board: Leaderboard) -> Picture:
                 axes.axhspan(y - 0.5, y + 0.5, color=GRID, alpha=0.45, linewidth=0)
                 continue
             ticks.append((y, strategy.value))
-            _lane(axes, y, strategy, [row.val_f1 for row in lanes[name][strategy]])
-        axes.set_ylim(len(heights) - 0.4, -0.6)
+            _lane(axes, y, strategy, scores)
+        axes.set_ylim(len(lanes) - 0.4, -0.6)
         axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks], color=INK)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -134,7 +133,7 @@ def _strategies(board: Leaderboard) -> Picture:
 
     subtitle = f"every ranked trial, by backbone and by how deep it was unfrozen · {_counts(board)}"
     return Picture(
-        "strategies", "Transfer strategies compared", subtitle, (10, 1.1 + 0.34 * len(heights)), draw
+        "strategies", "Transfer strategies compared", subtitle, (10, 1.1 + 0.34 * len(lanes)), draw
     )
 
 
@@ -200,17 +199,6 @@ def _legend(strategies: Iterable[Transfer]) -> list[Line2D]:
         Line2D([], [], color=COLOUR[s], marker=MARKER[s], linewidth=1, markersize=5, label=s.value)
         for s in sorted(set(strategies), key=list(Transfer).index)
     ]
-
-
-def _best_so_far(points: list[tuple[float, float]], end: float) -> tuple[list[float], list[float]]:
-    best, steps = float("-inf"), []
-    for t, value in sorted(points):
-        if value > best:
-            best = value
-            steps.append((t, value))
-    if steps:
-        steps.append((end, best))
-    return [t for t, _ in steps], [value for _, value in steps]
 
 
 def _time_unit(seconds: float) -> tuple[str, float]:

@@ -17,6 +17,7 @@ from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.ranking import Leaderboard, Row, unit
 from tune_tl.results.scores import TestScore
+from tune_tl.terminal.durations import amount, in_words
 
 BANNER = "drawn sample images, not photographs"
 WIDE = 118  # columns from which the ranked trials show everything on one line each
@@ -56,7 +57,7 @@ def heading(board: Leaderboard) -> Text:
     trials = len(board.rows) + len(board.unranked)
     facts = [f"{trials} trial{'s' * (trials != 1)}", f"{board.failed} failed" if board.failed else ""]
     facts += [f"{len(board.unfinished)} unfinished" if board.unfinished else "", about.strategy]
-    facts += [duration(about.wall_s) if about.wall_s is not None else ""]
+    facts += [in_words(about.wall_s) if about.wall_s is not None else ""]
     line.append("  " + " · ".join(filter(None, facts)), style="not bold")
     if dataset:
         counts = [f"{dataset[k]} {k}" for k in ("images", "classes") if k in dataset]
@@ -164,8 +165,8 @@ def notes(board: Leaderboard) -> list[str]:
         return []
     rule = "F1 is macro-F1. Validation ranks; test is scored once, for the best of each transfer strategy."
     champion = board.rows[0].test
-    absent = f"There is {champion.absent}." if champion and champion.absent else None
-    return [rule, *filter(None, [absent, caution(board)])]
+    gap = f"There is {absent}." if champion and (absent := without_images(champion)) else None
+    return [rule, *filter(None, [gap, caution(board)])]
 
 
 def _unfreeze(config: TrialConfig) -> str:
@@ -180,6 +181,11 @@ def caution(board: Leaderboard) -> str | None:
     return f"On so few test images the champion's lead over {' and '.join(close)} may be chance."
 
 
+def without_images(test: TestScore) -> str:
+    """The classes that have no test image, in a line; empty without any."""
+    return f"no test image of {', '.join(test.absent)}, which macro-F1 leaves out" if test.absent else ""
+
+
 def interval(test: TestScore | None) -> str:
     return f"{test.f1:.3f} [{test.ci[0]:.2f}, {test.ci[1]:.2f}]" if test else ""
 
@@ -188,20 +194,8 @@ def f1(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def amount(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
 def costs(cost: Mapping[str, float]) -> str:
     return " + ".join(f"{amount(value)} {unit}" for unit, value in cost.items())
-
-
-def duration(seconds: float) -> str:
-    """Wall time in words: 8.4 s, 12 min 5 s, 3 h 20 min."""
-    if seconds < 60:
-        return f"{amount(seconds)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _unit(rows: Sequence[Row]) -> str:

@@ -63,9 +63,9 @@ def score_finalists(
             how = damage.why if damage.why == "missing" else f"damaged ({damage.why})"
             effort = f"{_best(result).epoch} epoch(s)"
             say(f"trial {result.trial}: its weights are {how}; training them again, {effort}")
-            with _on(threads):
+            with _torch_threads(threads):
                 weights = _trained_again(result, chosen, images, files, say)
-        images = _less_of_train(images)
+        images = _part_of_train(images)
         network, inputs = restore(result.config, chosen, images, weights, device)
         if finals.look is None:
             finals = replace(finals, look=_look(result, dataset, images, network, inputs))
@@ -96,7 +96,7 @@ def _look(result: TrialResult, dataset: Dataset, images: Images, network: Networ
     )
 
 
-def _less_of_train(images: Images) -> Images:
+def _part_of_train(images: Images) -> Images:
     """The same images with TRAIN_IMAGES of train at most, drawn with a seed."""
     n = len(images.rows["train"])
     drawn = np.sort(np.random.default_rng(SEED).permutation(n)[:TRAIN_IMAGES])
@@ -152,7 +152,7 @@ def _best(result: TrialResult) -> EpochMetrics:
 
 
 @contextmanager
-def _on(threads: int) -> Iterator[None]:
+def _torch_threads(threads: int) -> Iterator[None]:
     """torch's work on so many threads, on which its sums depend."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

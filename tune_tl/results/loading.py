@@ -61,9 +61,9 @@ def _about(facts: SearchFacts, result: ResultFacts, elapsed: float) -> About:
     )
 
 
-def _score(said: Mapping[str, Any]) -> TestScore:
+def _score(values: Mapping[str, Any]) -> TestScore:
     """Raises ValueError where a number is none, which would show only when a page is half written."""
-    score = TestScore.from_dict(said)
+    score = TestScore.from_dict(values)
     intervals = (*score.ci, *(score.behind or ()))
     for value in (score.f1, score.accuracy, *intervals, *chain.from_iterable(score.confusion)):
         _number(value)
@@ -74,14 +74,14 @@ def _score(said: Mapping[str, Any]) -> TestScore:
     return score
 
 
-def _train(said: Mapping[str, Any]) -> TrainScore:
-    score = TrainScore(**said)
+def _train(values: Mapping[str, Any]) -> TrainScore:
+    score = TrainScore(**values)
     _number(score.f1 + score.loss + score.images)
     return score
 
 
-def _importance(said: Mapping[str, Any]) -> Importance:
-    found = Importance(**said)
+def _importance(values: Mapping[str, Any]) -> Importance:
+    found = Importance(**values)
     for value in (found.trials, *(v for v in (found.share, found.low, found.high) if v is not None)):
         _number(value)
     return found

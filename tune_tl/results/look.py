@@ -100,8 +100,8 @@ def read(folder: Path) -> Look | None:
             values: dict[str, Any] = {field.name: found[field.name] for field in fields(Look)}
         return Look(**values | {"trial": str(values["trial"])})
     except Exception as error:  # one kind for each way to be damaged
-        said = " ".join(str(error).split())
-        raise BadInput(f"{path} is damaged ({said}); restore it, or remove it and do without") from None
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} is damaged ({reason}); restore it, or remove it and do without") from None
 
 
 def most_confident(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -141,6 +141,17 @@ class Leaderboard:
         return tuple(row for row in self.rows if row.test)
 
     @property
+    def best_so_far(self) -> tuple[Acknowledged, ...]:
+        """The lines of the timeline at which the best val_f1 rose, of epochs that count in ranked trials."""
+        counted = {(row.trial, epoch.epoch) for row in self.rows for epoch in row.result.counted}
+        best, rises = -math.inf, []
+        for line in sorted(self.timeline, key=lambda line: (line.t, line.val_f1)):
+            if (line.trial, line.epoch) in counted and line.val_f1 > best:
+                best = line.val_f1
+                rises.append(line)
+        return tuple(rises)
+
+    @property
     def failed(self) -> int:
         return sum(u.result.state is State.FAILED for u in self.unranked)
 

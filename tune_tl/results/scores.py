@@ -47,10 +47,15 @@ class TestScore:
         return sum(map(sum, self.confusion))
 
     @property
-    def absent(self) -> str:
-        """A line about classes without a test image, which macro-F1 leaves out; empty without any."""
-        absent = [row.name for row in self.report if not row.support]
-        return f"no test image of {', '.join(absent)}, which macro-F1 leaves out" if absent else ""
+    def absent(self) -> tuple[str, ...]:
+        """The classes without a test image, which macro-F1 leaves out."""
+        return tuple(row.name for row in self.report if not row.support)
+
+    @property
+    def confusions(self) -> list[tuple[int, int, int]]:
+        """(true class, class it is taken for, images) by index, the commonest first, none without images."""
+        cells = ((i, j, images) for i, row in enumerate(self.confusion) for j, images in enumerate(row))
+        return sorted((cell for cell in cells if cell[0] != cell[1] and cell[2]), key=lambda cell: -cell[2])
 
     def to_dict(self) -> dict[str, Any]:
         """Lists and numbers only: `from_dict` undoes it, also after a way through JSON."""

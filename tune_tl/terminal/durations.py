@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations as people write and read them."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ def seconds(text: str | int | float, what: str = "budget") -> float:
     if not total > 0 or math.isinf(total):
         raise BadInput(f"{what} {str(text)!r} is no duration above zero; write it as 90s, 10m or 1h30m")
     return total
+
+
+def in_words(seconds: float) -> str:
+    """A wall time to read: `8.4 s`, `12 min 5 s`, `3 h 20 min`."""
+    if seconds < 60:
+        return f"{amount(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def amount(value: float) -> str:
+    """A number of seconds, of whatever: `8.4`, `12`."""
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
