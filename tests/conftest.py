@@ -1,4 +1,4 @@
-"""What holds for every test: whose settings and caches it sees, what its markers need, which process has it."""
+"""What holds for every test: whose settings and caches it sees, what its markers need, who runs it."""
 
 from __future__ import annotations
 

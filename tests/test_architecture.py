@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = "tune_tl"
+from support.source import MODULES, PACKAGE, ROOT, imports, module_name
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE
+from tune_tl.record.images import MANIFEST_FILE
+from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE
 
 DOORS = frozenset({"search", "leaderboard", "audit", "promote", "predict", "cache", "collect", "sync", "app"})
 # One line a room, from the bottom up: what it may import besides itself, all of it from lines above its own.
@@ -55,32 +57,10 @@ AT_THE_ROOT = {
 }
 AT_THE_ROOT |= {"LICENSE", "CHANGELOG.md"}  # and what begins with a dot
 
-MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
-
 
 def room(module: str) -> str:
     """`tune_tl.data.folder` -> `data`; the package itself is the empty room."""
     return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
-
-
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imports(source: str, package: str) -> Iterator[str]:
-    """Every module that the source imports, wherever in it, by absolute name; `package` holds the source."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=module, names=names, level=level):
-                above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
-                base = ".".join([*above, *([module] if module else [])])
-                # `from tune_tl import data` imports a module, by a name that only the alias knows.
-                yield from (f"{base}.{alias.name}" for alias in names) if base == PACKAGE else [base]
-            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]):
-                if ast.unparse(func).rpartition(".")[2] in {"import_module", "__import__"}:
-                    yield name
 
 
 def breaches(source: str, module: str, package: str) -> list[str]:
@@ -114,6 +94,27 @@ def test_the_house_has_an_order_and_so_no_circle() -> None:
     above = list(MAY_IMPORT)
     for number, (here, others) in enumerate(MAY_IMPORT.items()):
         assert others <= set(above[:number]), here
+
+
+RECORD_FILES = {SEARCH_FILE, RESULT_FILE, EPOCHS_FILE, ENDS_FILE, MANIFEST_FILE}
+# data/ lies below record/, and passes a search's folder over that lies among images: by this mark.
+NAMED_BELOW = {"tune_tl.data.layout": {SEARCH_FILE}}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_only_the_record_names_its_files(path: Path) -> None:
+    module = module_name(path)
+    words = {name for text in strings(path.read_text()) for name in RECORD_FILES if name in text}
+    assert room(module) == "record" or words == NAMED_BELOW.get(module, set())
+
+
+def strings(source: str) -> Iterator[str]:
+    """What a source has in quotes, but for docstrings."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
 
 
 @pytest.mark.parametrize(

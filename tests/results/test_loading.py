@@ -74,6 +74,18 @@ def test_a_result_of_another_shape_is_told_before_anything_is_shown(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "values", [{"seed": "<b>"}, {"seed": True}, {"name": 5}, {"domains": []}, {"class_names": "ab"}], ids=str
+)
+def test_facts_of_another_kind_are_told_before_anything_is_shown(
+    folder: Path, values: dict[str, Any]
+) -> None:
+    change(folder, "search.json", **values)
+    (field,) = values
+    with pytest.raises(BadInput, match=rf"search\.json is damaged .*{field} is "):
+        loading.load(folder)
+
+
 def test_a_sound_score_is_taken(folder: Path) -> None:
     change(folder, "result.json", test_scores={"a": SCORE | {"report": [ROW]}}, wall_s=None)
     loading.load(folder)

@@ -137,7 +137,7 @@ def _counts(findings: Findings) -> Iterator[tuple[str, int, list[str]]]:
         yield "labels in doubt", len(findings.suspects), [f"{name[p]} ({_plain(w)})" for p, w in some]
 
 
-def _joined_names(group: Group, name: dict[Path, str]) -> str:
+def _joined_names(group: CopyGroup, name: dict[Path, str]) -> str:
     return " = ".join(name[file.path] for file in group.files[:NAMED])
 
 

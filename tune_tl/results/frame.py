@@ -7,14 +7,14 @@ from typing import Any, get_type_hints
 
 import pandas as pd
 
-from tune_tl.experiment import State, Transfer, TrialConfig, Unfreeze
-from tune_tl.record.folder import find
+from tune_tl.experiment import Augment, State, Transfer, TrialConfig, Unfreeze
+from tune_tl.record.folder import search_folder
 from tune_tl.results import loading
 from tune_tl.results.ranking import Leaderboard, Row, Unranked, unit
 
 _STRING = pd.StringDtype("python")  # not pyarrow's: a reason may name a file whose name is no text
 _OF_CONFIG: dict[Any, Any] = {
-    **{str: _STRING, bool: "bool", int: "int64", float: "float64"},
+    **{str: _STRING, Augment: _STRING, bool: "bool", int: "int64", float: "float64"},
     **{int | None: "Int64", float | None: "Float64", Unfreeze: "category"},
 }
 
@@ -84,7 +84,7 @@ def leaderboard_frame(name: str | None = None, output: str | Path = "runs") -> p
     max_epochs      int64     how many the trial would have had
     seed            int64
     """
-    return frame(loading.load(find(Path(output), name)))
+    return frame(loading.load(search_folder(Path(output), name)))
 
 
 def frame(board: Leaderboard) -> pd.DataFrame:
