@@ -165,14 +165,14 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from tune_tl.errors import BadInput
-from tune_tl.preflight import ready
+from tune_tl.preflight import weights
 from tune_tl.spaces import reading
 
 space, _ = reading.load(sys.argv[1])
 if not os.geteuid():  # whom nothing is forbidden
     os.setuid(65534)
 try:
-    ready.find_weights(space)
+    weights.find_weights(space)
 except BadInput as error:
     print(error)
 """

@@ -2,6 +2,7 @@
 
 argv -> Experiment -> TrialConfig -> EpochMetrics -> TrialResult. Nothing downstream edits one.
 """
+# More than 250 lines, since they read best side by side: what a trial is given, what it tells, how it ends.
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 from tune_tl.errors import BadInput
 from tune_tl.experiment import TrialConfig
-from tune_tl.preflight import ready as preflight
+from tune_tl.preflight import weights as preflight
 from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained
@@ -60,10 +60,10 @@ def test_only_what_can_be_averaged_is_cut_short(tmp_path: Path, name: str, drop:
     space, _ = reading.load(str(path))
     ready = [Pretrained(preflight._describe(name), Path(), "cache")]
     if not said:
-        preflight._require_stages(space, ready)
+        preflight.require_stages(space, ready)
         return
     with pytest.raises(BadInput, match=re.escape(said)):
-        preflight._require_stages(space, ready)
+        preflight.require_stages(space, ready)
 
 
 def test_images_are_not_decoded_at_sizes_that_no_trial_asks_for() -> None:

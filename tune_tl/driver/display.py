@@ -16,6 +16,7 @@ from rich.text import Text
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
 from tune_tl.record.ledger import Past
+from tune_tl.terminal.durations import as_clock
 
 LINE_EVERY_S = 20.0  # off a terminal: a line at most this often
 BEST_EVERY_S = 2.0  # and for a new best, once the last line is this old
@@ -113,14 +114,14 @@ class Display(Observer):
         experiment = self._experiment
         of = f" of {experiment.trials}" if experiment.trials else ""
         done = "trial" if self._done == 1 and not of else "trials"
-        parts = [_duration(t), f"{self._done}{of} {done} done", f"{len(self._running)} running"]
+        parts = [as_clock(t), f"{self._done}{of} {done} done", f"{len(self._running)} running"]
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._bests:
             f1, config, epoch = max(self._bests.values(), key=lambda best: best[0])
             parts.append(f"best val F1 {f1:.3f} ({config.in_words}, epoch {epoch})")
         if self._ends is not None:
-            parts.append(f"{_duration(max(0.0, self._ends - t))} left")
+            parts.append(f"{as_clock(max(0.0, self._ends - t))} left")
         return " · ".join(parts)
 
     def _panel(self) -> Group:
@@ -157,8 +158,3 @@ def going_on(console: Console, command: str) -> Iterator[None]:
         console.print(f"{what}; every finished epoch is kept. Go on with:", style="bold")
         console.print(command, soft_wrap=True, markup=False)
         raise
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -29,6 +29,12 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def as_clock(seconds: float) -> str:
+    """A wall time that runs, in a few characters: `0:08`, `12:05`, `3h20m`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
 def amount(value: float) -> str:
     """A number of seconds, of whatever: `8.4`, `12`."""
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
