@@ -26,6 +26,8 @@ from tune_tl.training.activation_files import View
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.inputs import VIEWS, Inputs
 from tune_tl.training.model import build, create, fused
+from tune_tl.training.pixels import Preprocessing
+from tune_tl.training.prefix import Prefix
 from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained, find
 
@@ -63,7 +65,7 @@ def test_kept_activations_are_the_computed_ones_at_every_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In float32, whatever the cost model would say of this cut."""
-    for module in ("arithmetic", "inputs"):
+    for module in ("arithmetic", "prefix"):
         monkeypatch.setattr(f"tune_tl.training.{module}.precision", lambda device: "f32")
     monkeypatch.setattr(activations, "pays", lambda *_: (True, "asked for"))
     backbone = replace(BACKBONES[name], size=96)
@@ -144,8 +146,8 @@ def test_a_trial_cut_elsewhere_goes_on_from_the_same_pass(
     def no_pixels(*_: Any) -> Tensor:
         raise AssertionError("an image was looked at again")
 
-    monkeypatch.setattr(Inputs, "_pixels", no_pixels)
-    monkeypatch.setattr(Inputs, "_weigh", lambda *_: (True, "asked for"))
+    monkeypatch.setattr(Preprocessing, "__call__", no_pixels)
+    monkeypatch.setattr(Prefix, "_pays", lambda *_: (True, "asked for"))
     for unfreeze in (3, 1, 0):
         list(train(config(unfreeze, epochs=1), pretrained, keyed))
     assert passes(own_cache) == before

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig, Unfreeze
-from tune_tl.training import activations, inputs
+from tune_tl.training import activations
 from tune_tl.training.activation_files import View
+from tune_tl.training.prefix import CHUNK
 from tune_tl.training.pulse import beats
 from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained
@@ -38,8 +39,8 @@ def test_every_batch_and_every_chunk_of_images_is_a_beat(
     counts = [beats()]
     for _ in train(config, pretrained, replace(images, key=key)):
         counts.append(beats())
-    batches = 36 // 6 + -(-12 // inputs.CHUNK["cpu"])
-    chunks = 36 // inputs.CHUNK["cpu"]
+    batches = 36 // 6 + -(-12 // CHUNK["cpu"])
+    chunks = 36 // CHUNK["cpu"]
     first, *later = (after - before for before, after in pairwise(counts))
     assert first >= batches + (chunks if unfreeze != "all" else 0)
     assert min(later) >= batches + (chunks if unfreeze != "all" and not key else 0)

@@ -76,23 +76,24 @@ def features(
     import torch
 
     from tune_tl.training.arithmetic import autocast, precision
-    from tune_tl.training.inputs import CHUNK, GPU_CHUNK
     from tune_tl.training.model import frozen
+    from tune_tl.training.pixels import Preprocessing
+    from tune_tl.training.prefix import chunk_size
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone = pretrained.backbone
     assert pretrained.weights, "a network without weights has no features"
     run = frozen(backbone, pretrained.weights).to(device)
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (backbone.mean, backbone.std))
+    preprocess = Preprocessing(backbone, backbone.size, device)
     precision(device)  # measured here: in a thread it would be measured beside the others
 
     def of(some: list[File]) -> npt.NDArray[np.float32]:
         pixels = np.stack([decode(file.path, [backbone.size])[0] for file in some])
         with torch.no_grad(), autocast(device):
-            x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
-            return run((x - mean) / std).flatten(1).float().cpu().numpy()  # type: ignore[no-any-return]
+            x = preprocess(torch.from_numpy(pixels).to(device))
+            return run(x).flatten(1).float().cpu().numpy()  # type: ignore[no-any-return]
 
-    size = CHUNK.get(device.type, GPU_CHUNK)
+    size = chunk_size(device)
     chunks = [files[start : start + size] for start in range(0, len(files), size)]
     parts: list[npt.NDArray[np.float32]] = []
     # A core for each chunk: two that share one wait for each other, long on a machine that is busy.

@@ -123,7 +123,7 @@ class _Course:
         logits = predict(self.network, self._inputs, "val")
         metrics = _metrics(epoch, mean, logits, self._labels, seen, end - start, start)
         passes_note = f"{self._passes} passes an epoch" if self._passes > 1 else ""
-        notes = filter(None, (self._inputs.note, passes_note, self._backward.note))
+        notes = filter(None, (self._inputs.prefix.note, passes_note, self._backward.note))
         return replace(metrics, prefix="; ".join(notes))
 
     def _pass(self, epoch: int, number: int) -> tuple[float, int]:
@@ -155,8 +155,8 @@ class _Course:
             "groups": optimiser["param_groups"],
             "schedule": self._schedule.state_dict(),
             "parts": self._backward.parts,
-            "cache": self._inputs.cache,
-            "note": self._inputs.note,
+            "cache": self._inputs.prefix.keep,
+            "note": self._inputs.prefix.note,
         }
         return Checkpoint(self._config, metrics, self.network.trained_state() | moments, progress)
 
@@ -174,7 +174,7 @@ class _Course:
         self._optimiser.load_state_dict({"state": moments, "param_groups": progress["groups"]})
         self._schedule.load_state_dict(progress["schedule"])
         self._backward.parts = progress["parts"]
-        self._inputs.cache, self._inputs.note = progress["cache"], progress["note"]
+        self._inputs.prefix.keep, self._inputs.prefix.note = progress["cache"], progress["note"]
 
 
 @torch.no_grad()
