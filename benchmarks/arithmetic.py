@@ -15,13 +15,13 @@ from statistics import median
 
 import torch
 
-from benchmarks.loops import CPU, Arithmetic, as_trained, forward_only, trained_part
+from benchmarks.loops import CPU, Arithmetic, forward_only, trained_part
 from benchmarks.rows import Row
 from benchmarks.setting import ROOT, Setting
 from tune_tl.experiment import TrialConfig
 from tune_tl.training.arithmetic import precision
 from tune_tl.training.backbones import BACKBONES
-from tune_tl.training.model import Network
+from tune_tl.training.model import Network, network_for
 from tune_tl.training.weights import find
 
 DEPTH, BATCH, CLASSES = 3, 32, 6
@@ -79,7 +79,7 @@ def network(name: str, size: int, arithmetic: Arithmetic) -> Network:
     assert pretrained, f"{name} had weights a moment ago"
     config = TrialConfig(name, unfreeze=DEPTH, body_lr=1e-4, image_size=size)
     layout = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
-    made = as_trained(pretrained, config, CLASSES)
+    made = network_for(config, pretrained, CLASSES, CPU)
     return made.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 

@@ -7,16 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tune_tl.data.store import Images
-from tune_tl.experiment import TrialConfig
 from tune_tl.training.arithmetic import autocast
-from tune_tl.training.model import Network, build
-from tune_tl.training.trainer import restore
-from tune_tl.training.weights import Pretrained
+from tune_tl.training.model import Network
 
 CPU = torch.device("cpu")
 POOL = 8  # batches in memory, taken in turn
@@ -40,17 +35,6 @@ class Arithmetic:
             if self.channels_last and x.ndim == 4
             else torch.contiguous_format
         )
-
-
-def as_trained(pretrained: Pretrained, config: TrialConfig, classes: int) -> Network:
-    """The network as the trainer has it: cut, folded, laid out and set to compute as it does there."""
-    size = config.image_size or pretrained.backbone.size
-    names = tuple(map(str, range(classes)))
-    nothing = np.zeros(0, dtype=np.int64)
-    rows = {"train": nothing, "val": nothing, "test": nothing}
-    no_images = Images(np.zeros((0, size, size, 3), dtype=np.uint8), {**rows}, {**rows}, names)
-    new = build(pretrained.backbone, pretrained.weights, config.unfreeze, classes).trained_state()
-    return restore(config, pretrained, no_images, new)[0]
 
 
 def whole_network(

@@ -33,7 +33,7 @@ from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
 from tune_tl.training.backbones import BACKBONES  # noqa: E402
-from tune_tl.training.model import create, load  # noqa: E402
+from tune_tl.training.library import create, load_weights  # noqa: E402
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 EPOCHS = 10
@@ -66,7 +66,7 @@ def loaders(data: Path, batch_size: int, size: int) -> tuple[DataLoader[Any], Da
 def network(name: str, weights: str, classes: int, finetune: bool) -> nn.Module:
     """The library's model with the same file of weights that tune_tl uses, and a new head."""
     model = create(BACKBONES[name])
-    load(model, Path(weights))
+    load_weights(model, Path(weights))
     model.requires_grad_(finetune)
     parent, _, last = BACKBONES[name].head.rpartition(".")
     features = model.get_submodule(BACKBONES[name].head).in_features

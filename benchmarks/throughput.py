@@ -9,11 +9,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.loops import as_trained, trained_part, whole_network
+from benchmarks.loops import CPU, trained_part, whole_network
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from tune_tl.data.store import Images, open_images
 from tune_tl.experiment import TrialConfig, Unfreeze
+from tune_tl.training.model import network_for
 from tune_tl.training.trainer import train
 
 REQUIRED = 0.95
@@ -52,7 +53,7 @@ def _compared(setting: Setting, name: str, depth: Unfreeze, images: int) -> Iter
     for _ in range(warm):
         next(epochs)
     size = setting.size(name)
-    network = as_trained(setting.networks[name], config, len(few.classes))
+    network = network_for(config, setting.networks[name], len(few.classes), CPU)
     limits = {
         "plain loop over the whole network": whole_network(network, size, batch),
         "plain loop over the trained part alone": trained_part(network, size, batch),

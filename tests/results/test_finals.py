@@ -24,7 +24,8 @@ from tune_tl.results.look import SEED, thumbnails
 from tune_tl.results.scores import TestScore, score
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints, load
-from tune_tl.training.trainer import embed, predict, restore, train
+from tune_tl.training.inference import embed, predict, restore
+from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained, find
 
 CONFIG = TrialConfig(

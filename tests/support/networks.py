@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tune_tl.training.backbones import Backbone
-from tune_tl.training.model import create
+from tune_tl.training.library import create
 
 SMALLEST = {"inception_v3": 75}  # pixels a side that a network can take, where more than 64
 

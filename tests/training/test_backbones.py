@@ -9,7 +9,7 @@ import torch
 
 from support.networks import batch, woken
 from tune_tl.training.backbones import BACKBONES, Backbone, register
-from tune_tl.training.model import assemble
+from tune_tl.training.library import assemble
 
 
 @pytest.fixture(params=BACKBONES.values(), ids=BACKBONES.keys())

@@ -11,7 +11,8 @@ from support.networks import wake
 from tune_tl.errors import BadInput
 from tune_tl.training.backbones import IMAGENET_MEAN, Backbone
 from tune_tl.training.derive import derive
-from tune_tl.training.model import assemble, build, create
+from tune_tl.training.library import assemble, create
+from tune_tl.training.model import build
 
 DERIVABLE = [
     "alexnet",

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from support.networks import batch, weights_file, woken
 from tune_tl.experiment import Unfreeze
 from tune_tl.training.backbones import BACKBONES, Backbone
-from tune_tl.training.model import Network, assemble, build
+from tune_tl.training.library import assemble
+from tune_tl.training.model import Network, build
 from tune_tl.training.weights import Pretrained
 
 CLASSES = 3

@@ -15,10 +15,12 @@ from tune_tl.experiment import EpochMetrics, Transfer, TrialConfig
 from tune_tl.training.augment import grey
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints, load
+from tune_tl.training.inference import predict, restore
 from tune_tl.training.inputs import Inputs
-from tune_tl.training.model import build, create, less
+from tune_tl.training.library import create
+from tune_tl.training.model import build
 from tune_tl.training.scratch import small_resnet
-from tune_tl.training.trainer import PASSES, predict, restore, train
+from tune_tl.training.trainer import PASSES, train
 from tune_tl.training.weights import Pretrained, find
 
 SCRATCH = [name for name, backbone in BACKBONES.items() if backbone.scratch]
@@ -120,7 +122,7 @@ def test_training_from_nothing_goes_on_from_a_checkpoint_to_the_same_numbers(
 def test_a_backbone_cut_short_is_its_own_first_stages_averaged(
     drop: int, unfreeze: int | str, pretrained: Pretrained
 ) -> None:
-    backbone = less(pretrained.backbone, drop)
+    backbone = pretrained.backbone.shortened(drop)
     short = build(backbone, pretrained.weights, unfreeze, 3).eval()  # type: ignore[arg-type]
     whole = build(pretrained.backbone, pretrained.weights, 0, 3).eval()
     x = torch.rand(2, 3, 64, 64)
@@ -135,7 +137,7 @@ def test_a_backbone_cut_short_is_its_own_first_stages_averaged(
 def test_every_kind_of_network_can_be_cut_short(name: str) -> None:
     backbone = BACKBONES[name]
     for drop in (1, len(backbone.stages) - 1):
-        made = build(less(backbone, drop), None, "all", 3).eval()
+        made = build(backbone.shortened(drop), None, "all", 3).eval()
         with torch.no_grad():
             assert made(torch.rand(2, 3, backbone.size, backbone.size)).shape == (2, 3)
 

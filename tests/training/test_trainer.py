@@ -18,9 +18,11 @@ from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig, Unfreeze
 from tune_tl.training.augment import POLICIES
 from tune_tl.training.checkpoint import Checkpoints, load
+from tune_tl.training.inference import predict, restore
+from tune_tl.training.library import create
 from tune_tl.training.metrics import confusion, macro_f1
-from tune_tl.training.model import Network, build, create
-from tune_tl.training.trainer import Diverged, predict, restore, train
+from tune_tl.training.model import Network, build
+from tune_tl.training.trainer import Diverged, train
 from tune_tl.training.weights import Pretrained
 
 DEPTHS = [0, 2, "all"]

@@ -21,7 +21,7 @@ from tune_tl.data.store import decode
 from tune_tl.errors import BadInput
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone
-from tune_tl.training.model import create, load
+from tune_tl.training.library import create, load_weights
 from tune_tl.training.weights import Pretrained
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -57,7 +57,7 @@ def test_weights_on_this_machine_see_elephants(backbone: Backbone, monkeypatch: 
     pixels = torch.from_numpy(squeezed).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
     model = create(backbone).eval()
-    load(model, found.weights)
+    load_weights(model, found.weights)
     with torch.no_grad():
         seen = model((pixels - mean) / std).argmax(dim=1).tolist()
     assert sum(one in IMAGENET_ELEPHANTS for one in seen) >= 15
@@ -197,7 +197,7 @@ def test_weights_are_taken_over_as_they_are(suffix: str, tmp_path: Path) -> None
     state = create(LITE0).state_dict()
     save(state, tmp_path / f"weights.{suffix}")
     model = create(LITE0)
-    load(model, tmp_path / f"weights.{suffix}")
+    load_weights(model, tmp_path / f"weights.{suffix}")
     assert equal(model.state_dict(), state)
 
 
@@ -205,7 +205,7 @@ def test_the_same_network_under_other_names_and_without_counters_is_taken_over(t
     state = {k: v for k, v in create(LITE0).state_dict().items() if "num_batches" not in k}
     torch.save({f"module.{k}": v for k, v in state.items()}, tmp_path / "weights.pth")
     model = create(LITE0)
-    load(model, tmp_path / "weights.pth")
+    load_weights(model, tmp_path / "weights.pth")
     assert equal({k: v for k, v in model.state_dict().items() if k in state}, state)
 
 
@@ -224,7 +224,7 @@ def refuse(file: Path, reason: str) -> None:
     """`file` is refused in one line that names it, says why, and what to do."""
     model = create(LITE0)
     with pytest.raises(BadInput) as refused:
-        load(model, file)
+        load_weights(model, file)
     said = str(refused.value)
     assert said.startswith(f"{file} {reason}")
     assert said.endswith("; remove the file")

@@ -18,10 +18,11 @@ from tune_tl.experiment import EpochMetrics, TrialResult
 from tune_tl.results.look import SEED, Look, most_confident, placed, thumbnails
 from tune_tl.results.scores import TestScore, TrainScore, score
 from tune_tl.training.checkpoint import Checkpoints, Damaged, load
+from tune_tl.training.inference import embed, predict, restore
 from tune_tl.training.inputs import Inputs
 from tune_tl.training.metrics import confusion, macro_f1
 from tune_tl.training.model import Network
-from tune_tl.training.trainer import embed, predict, restore, train
+from tune_tl.training.trainer import train
 from tune_tl.training.weights import Pretrained
 
 SAME = 1e-6  # how far apart val_f1s of one trial, trained twice, may be

@@ -5,7 +5,7 @@ Pure data: nothing here imports torch, so names and depths can be checked before
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 RGB = tuple[float, float, float]
@@ -39,6 +39,12 @@ class Backbone:
     def scratch(self) -> bool:
         """Whether there is nothing to transfer: it can only be trained from nothing (see scratch.py)."""
         return not self.url
+
+    def shortened(self, stages: int) -> Backbone:
+        """Without its last `stages`; what the one before them gives is averaged over its area."""
+        if not stages:
+            return self
+        return replace(self, stages=self.stages[:-stages], neck="pool flatten")
 
 
 BACKBONES: dict[str, Backbone] = {}

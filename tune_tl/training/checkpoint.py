@@ -162,12 +162,12 @@ def load(path: Path, config: TrialConfig) -> Checkpoint:
         raise Damaged(path, "truncated" if cut_off else "no checkpoint") from None
     if digest != _digest(tensors, about):
         raise Damaged(path, "its checksum is another")
-    said = json.loads(about)
-    if said["version"] != VERSION:
+    values = json.loads(about)
+    if values["version"] != VERSION:
         raise Damaged(path, "of another version of tune_tl")
-    if said["config"] != config.to_dict():
+    if values["config"] != config.to_dict():
         raise Damaged(path, "of another trial")
-    return Checkpoint(config, EpochMetrics.from_dict(said["metrics"]), tensors, said["progress"])
+    return Checkpoint(config, EpochMetrics.from_dict(values["metrics"]), tensors, values["progress"])
 
 
 def _digest(tensors: Mapping[str, Tensor], about: str) -> str:

