@@ -22,7 +22,7 @@ from tune_tl.experiment import TrialConfig
 from tune_tl.training.arithmetic import precision
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.model import Network, network_for
-from tune_tl.training.weights import find
+from tune_tl.training.weights import local_weights
 
 DEPTH, BATCH, CLASSES = 3, 32, 6
 ROUNDS = 3
@@ -75,7 +75,7 @@ def measure(setting: Setting) -> Iterator[Row]:
 
 def network(name: str, size: int, arithmetic: Arithmetic) -> Network:
     """As the trainer has it, cut at DEPTH, but for the layout that `arithmetic` says."""
-    pretrained = find(BACKBONES[name])
+    pretrained = local_weights(BACKBONES[name])
     assert pretrained, f"{name} had weights a moment ago"
     config = TrialConfig(name, unfreeze=DEPTH, body_lr=1e-4, image_size=size)
     layout = torch.channels_last if arithmetic.channels_last else torch.contiguous_format

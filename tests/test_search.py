@@ -28,7 +28,7 @@ from tune_tl.experiment import State
 from tune_tl.record.book import Book
 from tune_tl.results.ranking import finalists
 from tune_tl.training.backbones import BACKBONES
-from tune_tl.training.weights import find
+from tune_tl.training.weights import local_weights
 
 NOISE = ("INFO", "WARNING", "ERROR", "Warning", "Traceback", "ray::", "(pid=", "raylet", "[I 2", "\x1b")
 
@@ -187,7 +187,7 @@ def test_the_same_seed_gives_the_same_configs_and_the_same_numbers(place: Place,
 
 
 def test_where_every_trial_fails_there_is_no_champion(place: Place, tmp_path: Path) -> None:
-    found = find(BACKBONES["efficientnet_lite0"])
+    found = local_weights(BACKBONES["efficientnet_lite0"])
     assert found
     weights = tmp_path / "hub/checkpoints/tf_efficientnet_lite0-0aa007d2.pth"
     weights.parent.mkdir(parents=True)

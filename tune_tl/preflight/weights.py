@@ -24,7 +24,7 @@ def find_weights(space: Space) -> tuple[dict[str, Pretrained], dict[str, str]]:
     missing: dict[str, str] = {}
     for name, backbone in described.items():
         try:
-            found = weights.find(backbone) or weights.download(backbone)
+            found = weights.local_weights(backbone) or weights.download(backbone)
             if found.weights:
                 found.weights.open("rb").close()  # may it be read?
             ready[name] = found

@@ -33,7 +33,7 @@ ABOUT_FILE = "about.json"
 Produce = Callable[[range, int, Tensor | None], Mapping[int, Tensor]]
 
 
-def find(view: View, cut: int) -> Tensor | None:
+def cached(view: View, cut: int) -> Tensor | None:
     """The activations kept at `cut`, (rows, ...), to be read only; None if there are none."""
     for file in _files(view, cut, "act"):
         with suppress(FileNotFoundError):
@@ -74,7 +74,7 @@ def build(view: View, cut: int, produce: Produce) -> Tensor | None:
     for file in _files(view, "*", "part"):
         with suppress(FileNotFoundError):  # another process was first
             file.complete()
-    return find(view, cut)
+    return cached(view, cut)
 
 
 def trim(but: Path | None = None) -> None:

@@ -61,7 +61,7 @@ class Prefix:
         """
         if self.keep is False:
             return None
-        found = activations.find(view, len(self))
+        found = activations.cached(view, len(self))
         if found is not None:
             self.note = self.note or "cached before"
             return found

@@ -28,7 +28,7 @@ def network() -> Pretrained | None:
     """A pretrained network that this machine has the weights of, if any; nothing is downloaded."""
     order = [*QUICK, *BACKBONES]
     known = sorted(BACKBONES.values(), key=lambda backbone: order.index(backbone.name))
-    found = (weights.find(backbone) for backbone in known if not backbone.scratch)
+    found = (weights.local_weights(backbone) for backbone in known if not backbone.scratch)
     return next((one for one in found if one), None)
 
 
@@ -45,8 +45,8 @@ def suspects(
     its classes from images that are not its copies; confident learning (Northcutt, Jiang & Chuang 2021,
     "Confident learning: estimating uncertainty in dataset labels") finds the labels that do not fit.
     """
-    gone = left_out(findings)
-    files = [file for file in findings.found.files if file.path not in gone]
+    omitted = left_out(findings)
+    files = [file for file in findings.found.files if file.path not in omitted]
     classes = findings.found.classes
     labels = np.array([classes.index(file.label) for file in files])
     groups = _groups(findings, files)
@@ -55,18 +55,18 @@ def suspects(
     if folds < 2:
         rare = classes[int(np.argmin(distinct))]
         return {}, f"no label was doubted: class {rare!r} has too few images to learn from some about others"
-    sure = _probabilities(features(files, pretrained, progress), labels, groups, folds)
+    probabilities = _probabilities(features(files, pretrained, progress), labels, groups, folds)
 
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings(action="ignore"):
         doubted = find_label_issues(
-            labels, sure, filter_by="both", return_indices_ranked_by="self_confidence", n_jobs=1
+            labels, probabilities, filter_by="both", return_indices_ranked_by="self_confidence", n_jobs=1
         )
-    sound = [row for row in doubted if sure[row].max() > TIMES * sure[row, labels[row]]]
-    right = float((sure.argmax(axis=1) == labels).mean())
+    sound = [row for row in doubted if probabilities[row].max() > TIMES * probabilities[row, labels[row]]]
+    right = float((probabilities.argmax(axis=1) == labels).mean())
     note = f"labels are doubted by a probe on {pretrained.backbone.name} that is right for {right:.0%}"
-    return {files[row].path: _why(classes, sure[row], labels[row]) for row in sound}, note
+    return {files[row].path: _why(classes, probabilities[row], labels[row]) for row in sound}, note
 
 
 def features(
@@ -130,7 +130,7 @@ def _probabilities(
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-    sure = np.zeros((len(x), labels.max() + 1))
+    probabilities = np.zeros((len(x), labels.max() + 1))
     # What it warns of: that it stopped early, that a class is rarer than folds.
     with threadpool_limits(1), warnings.catch_warnings(action="ignore"):
         for train, held_out in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(
@@ -140,10 +140,11 @@ def _probabilities(
                 StandardScaler(), LogisticRegression(C=STRENGTH / len(x[0]), max_iter=200, tol=1e-3)
             )
             probe.fit(x[train], labels[train])
-            sure[np.ix_(held_out, probe[-1].classes_)] = probe.predict_proba(x[held_out])
-    return sure
+            probabilities[np.ix_(held_out, probe[-1].classes_)] = probe.predict_proba(x[held_out])
+    return probabilities
 
 
-def _why(classes: tuple[str, ...], sure: npt.NDArray[np.float64], label: int) -> str:
-    other = int(np.argmax(np.where(np.arange(len(classes)) == label, -1.0, sure)))
-    return f"looks like {classes[other]} ({sure[other]:.2f}), less like {classes[label]} ({sure[label]:.2f})"
+def _why(classes: tuple[str, ...], probabilities: npt.NDArray[np.float64], label: int) -> str:
+    other = int(np.argmax(np.where(np.arange(len(classes)) == label, -1.0, probabilities)))
+    this, that = probabilities[label], probabilities[other]
+    return f"looks like {classes[other]} ({that:.2f}), less like {classes[label]} ({this:.2f})"

@@ -36,7 +36,7 @@ class Pretrained:
         return replace(self, backbone=backbone, weights=self.weights if config.pretrained else None)
 
 
-def find(backbone: Backbone) -> Pretrained | None:
+def local_weights(backbone: Backbone) -> Pretrained | None:
     """The weights that this machine has, if it has them; none are wanted for a network without."""
     if backbone.scratch:
         return Pretrained(backbone, None, "none")
