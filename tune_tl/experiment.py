@@ -169,10 +169,10 @@ class TrialConfig:
         """What a person wants to know first: `mobilenet_v2, 3 stages unfrozen, light`."""
         depth = {0: "frozen", 1: "1 stage unfrozen", "all": "all unfrozen"}
         unfrozen = depth.get(self.unfreeze, f"{self.unfreeze} stages unfrozen")
-        less = f" less {self.drop_stages}" if self.drop_stages else ""
+        dropped = f" less {self.drop_stages}" if self.drop_stages else ""
         head = f"head of {self.head_layers}" if self.head_layers > 1 else ""
         trained = unfrozen if self.pretrained else "from scratch"
-        return ", ".join(filter(None, (f"{self.backbone}{less}", trained, head, self.augment)))
+        return ", ".join(filter(None, (f"{self.backbone}{dropped}", trained, head, self.augment)))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -71,13 +71,13 @@ class Book:
 
     def require_whole(self) -> None:
         """Raises BadInput if lines are gone from the record that no kill explains."""
-        gone = [name for name in _FILES if not (self.folder / name).exists()]
+        absent = [name for name in _FILES if not (self.folder / name).exists()]
         there = {int(line.n) for line in self.lines if line.n < math.inf}
         missing = [n for n in range(1, max(there, default=0)) if n not in there]
-        if not gone and not missing:
+        if not absent and not missing:
             return
-        if gone:
-            what = f"{self.folder / gone[0]} is missing"
+        if absent:
+            what = f"{self.folder / absent[0]} is missing"
         else:
             empty = [name for name in _FILES if not (self.folder / name).stat().st_size]
             which = self.folder / empty[0] if empty else self._both

@@ -14,6 +14,7 @@ from tune_tl.data.layout import is_text
 from tune_tl.errors import BadInput
 from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, SearchFacts
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE
+from tune_tl.storage import files
 
 LOCK = ".lock"
 MARKS = (SEARCH_FILE, EPOCHS_FILE, ENDS_FILE, RESULT_FILE)  # a folder with one of them is a search's
@@ -110,36 +111,34 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
     One that was made here, and that nothing was put into, is removed again. Raises BadInput if it cannot be
     had, Taken if that is because somebody has it.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
     made = [place for place in (folder, folder.parent) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (owner := folder.stat().st_uid) != os.geteuid():
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if (owner := folder.stat().st_uid) != os.geteuid():
+                raise BadInput(
+                    f"{folder} belongs to another user (number {owner}, you are {os.geteuid()}); have it "
+                    "made yours with chown, or give another --name or --output"
+                )
+            held.enter_context(files.claimed(folder / LOCK))
+        except files.Locked:
+            raise Taken(
+                f"another process is running the search in {folder}; wait for it, stop it, or give another "
+                "--name"
+            ) from None
+        except OSError as error:
             raise BadInput(
-                f"{folder} belongs to another user (number {owner}, you are {os.geteuid()}); have it made "
-                "yours with chown, or give another --name or --output"
-            )
-        lock.acquire()
-    except Timeout:
-        raise Taken(
-            f"another process is running the search in {folder}; wait for it, stop it, or give another --name"
-        ) from None
-    except OSError as error:
-        raise BadInput(
-            f"{folder} cannot be written ({error.strerror}); give --output another folder"
-        ) from None
-    try:
-        if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
-            raise _exists(folder)
-        yield
-    finally:
-        if folder in made and not _taken(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held
-            with contextlib.suppress(OSError):  # others may have made theirs beside it
-                made[-1].rmdir()
-        lock.release()
+                f"{folder} cannot be written ({error.strerror}); give --output another folder"
+            ) from None
+        try:
+            if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
+                raise _exists(folder)
+            yield
+        finally:
+            if folder in made and not _taken(folder):
+                shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held
+                with contextlib.suppress(OSError):  # others may have made theirs beside it
+                    made[-1].rmdir()
 
 
 def searches(output: Path) -> list[str]:

@@ -64,13 +64,13 @@ def _changes(before: _Seen, now: _Seen) -> dict[str, list[str]]:
         return seen[path][0], seen[path][2]
 
     # What was out and went, or came and is out, was never in the search.
-    gone = [p for p in before if p not in now and before[p][1] != _OUT]
-    come = [p for p in now if p not in before and now[p][1] != _OUT]
-    renamed = Counter(content(before, p) for p in gone) & Counter(content(now, p) for p in come)
+    removed = [p for p in before if p not in now and before[p][1] != _OUT]
+    added = [p for p in now if p not in before and now[p][1] != _OUT]
+    renamed = Counter(content(before, p) for p in removed) & Counter(content(now, p) for p in added)
     both = [p for p in now if p in before]
     found = {
-        "added": _not_renamed(come, [content(now, p) for p in come], renamed),
-        "removed": _not_renamed(gone, [content(before, p) for p in gone], renamed),
+        "added": _not_renamed(added, [content(now, p) for p in added], renamed),
+        "removed": _not_renamed(removed, [content(before, p) for p in removed], renamed),
         "changed": [p for p in both if content(before, p) != content(now, p)],
         LISTED: [p for p in both if before[p][1] != _OUT == now[p][1]],
         UNLISTED: [p for p in both if before[p][1] == _OUT != now[p][1]],

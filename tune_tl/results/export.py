@@ -12,9 +12,9 @@ from tune_tl.experiment import CONFIG_FIELDS
 from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.frame import DTYPES, frame
-from tune_tl.results.look import cell
 from tune_tl.results.ranking import Leaderboard
 from tune_tl.storage.files import replacing
+from tune_tl.storage.tables import escaped
 
 # The order of a trial's keys in JSON: what every trial has, then what only ranked ones have.
 _KEYS = (
@@ -33,7 +33,7 @@ def write_csv(path: Path, board: Leaderboard) -> None:
     ):
         writer = csv.DictWriter(file, list(DTYPES), restval="")
         writer.writeheader()
-        writer.writerows({name: cell(value) for name, value in trial.items()} for trial in _trials(board))
+        writer.writerows({name: escaped(value) for name, value in trial.items()} for trial in _trials(board))
 
 
 def to_dict(board: Leaderboard, by: By = By.STRATEGY) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from PIL import Image
 from tune_tl.errors import BadInput
 from tune_tl.results.scores import TestScore
 from tune_tl.storage.files import replacing
+from tune_tl.storage.tables import escaped
 
 LOOK_FILE, PREDICTIONS_FILE = "look.npz", "predictions.csv"
 DRAWN = 2000  # images in the map, and on the way to it
@@ -83,10 +84,10 @@ class Look:
         ):
             rows = csv.writer(table)
             rows.writerow(["file", "true", "predicted", "confidence", *(f"p({name})" for name in classes)])
-            names = [cell(name) for name in classes]
+            names = [escaped(name) for name in classes]
             for i, (truth, guess) in enumerate(zip(self.labels, self.predicted, strict=True)):
                 shares = [f"{p:.4f}" for p in (self.confidence[i], *self.probabilities[i])]
-                rows.writerow([cell(str(self.files[i])), names[truth], names[guess], *shares])
+                rows.writerow([escaped(str(self.files[i])), names[truth], names[guess], *shares])
 
 
 def read(folder: Path) -> Look | None:
@@ -148,11 +149,3 @@ def placed(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     ):  # several wait for each other most of the time, and for other work on the machine
         places[chosen] = flat.fit_transform(components)
     return places
-
-
-def cell(value: Any) -> Any:
-    """Text that a spreadsheet would compute, such as a name that begins with `=`, behind a quote."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")

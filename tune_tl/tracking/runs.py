@@ -49,10 +49,10 @@ class Run:
         A NaN is not a number to show or sort by: left out. A param is written once: MLflow lets none change.
         """
         points = {n: v for n, v in (metrics or {}).items() if self.metrics.get(n) != v[0]}
-        said = {n: str(v) for n, v in (params or {}).items() if n not in self._params}
+        new_params = {n: str(v) for n, v in (params or {}).items() if n not in self._params}
         kept = {n: v[:_LONGEST_TAG] for n, v in (tags or {}).items()}
         kept = {n: v for n, v in kept.items() if self.tags.get(n, "") != v}
-        self._write(at, points, said, kept)
+        self._write(at, points, new_params, kept)
 
     def curves(self, at: int, step: int, values: Mapping[str, float]) -> None:
         """Write a point a metric, those named last at last; a NaN is left out."""
@@ -126,7 +126,7 @@ class Runs:
         created.changed = True
         return created
 
-    def find(self, query: str) -> list[Run]:
+    def search(self, query: str) -> list[Run]:
         """Every run that MLflow's filter `query` selects."""
         found: list[Run] = []
         token = None

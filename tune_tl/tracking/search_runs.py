@@ -60,7 +60,7 @@ class SearchRuns:
         self._mlflow = Runs(uri, search.experiment)
         self._epochs: dict[str, set[tuple[int, float]]] = {}  # on record, as `_mark` tells them apart, by run
         found: dict[str, list[Run]] = {}
-        for run in self._mlflow.find(self._mine):
+        for run in self._mlflow.search(self._mine):
             found.setdefault(run.tags.get(TRIAL_TAG, ""), []).append(run)
         self._trials = {key: _only(runs) for key, runs in found.items() if key}
         self._parent = _only(found[""]) if "" in found else self._create_parent(at)
@@ -130,7 +130,7 @@ class SearchRuns:
 
     def _close_trials(self, at: int) -> None:
         """Leave no trial open, not even one that was made behind our back (see `_only`)."""
-        for run in self._mlflow.find(f"{self._mine} and attributes.status = 'RUNNING'"):
+        for run in self._mlflow.search(f"{self._mine} and attributes.status = 'RUNNING'"):
             key = run.tags.get(TRIAL_TAG, "")
             known = self._trials.get(key) if key else self._parent
             if known and known.id != run.id:
