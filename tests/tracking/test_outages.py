@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import random
+import select
 import shutil
 import signal
 import sqlite3
@@ -389,34 +390,50 @@ def test_a_person_is_told_by_no_trial(search: Search, free_port: Callable[[], in
 
 
 MAKE = """
-import sys, time
+import os, sys
 import mlflow
-print(time.monotonic(), flush=True)
 from tune_tl.tracking.runs import Runs
-Runs(sys.argv[1], "x").create("run", {}, 0)
-print(time.monotonic(), flush=True)
+for uri in sys.stdin:
+    if child := os.fork():  # for each store a process of its own, with all imported
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    else:
+        Runs(uri.strip(), "x").create("run", {}, 0)
+        os._exit(0)
 """
 
 
-def test_a_store_that_was_being_made_when_its_process_was_killed_is_made_again(tmp_path: Path) -> None:
-    def make(file: Path, kill_after: float | None) -> float:
-        command = [sys.executable, "-c", MAKE, f"sqlite:///{file}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            begun = float(process.stdout.readline())
-            if kill_after is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(kill_after)
-                process.kill()
-            rest = process.stdout.read()
-        assert kill_after is not None or process.returncode == 0
-        return float(rest) - begun if rest else 0.0
+@pytest.fixture
+def maker() -> Iterator[subprocess.Popen[str]]:
+    command, pipe = [sys.executable, "-c", MAKE], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        process.communicate()
 
-    took = make(tmp_path / "whole.db", None)
+
+def test_a_store_that_was_being_made_when_its_process_was_killed_is_made_again(
+    tmp_path: Path, maker: subprocess.Popen[str]
+) -> None:
+    assert maker.stdin and maker.stdout
+
+    def make(file: Path, kill_at: float | None = None) -> None:
+        """Killed once the store has so many bytes, if it comes so far."""
+        file.parent.mkdir(exist_ok=True)
+        maker.stdin.write(f"sqlite:///{file}\n")
+        maker.stdin.flush()
+        process = int(maker.stdout.readline())
+        while kill_at is not None and not select.select([maker.stdout], [], [], 0.002)[0]:
+            if file.exists() and file.stat().st_size >= kill_at:
+                os.kill(process, signal.SIGKILL)
+                break
+        code = int(maker.stdout.readline())
+        assert code == 0 if kill_at is None else code in (0, -signal.SIGKILL)
+
+    whole = tmp_path / "whole.db"
+    make(whole)
     for n in range(3):
         file = tmp_path / str(n) / "mlflow.db"
-        file.parent.mkdir()
-        make(file, took * (n + 1) / 4)
+        make(file, whole.stat().st_size * (n + 1) / 4)
         check(f"sqlite:///{file}")
-        make(file, None)
+        make(file)
         assert {path.name for path in file.parent.iterdir()} <= {"mlflow.db", "mlruns"}
