@@ -25,7 +25,8 @@ from tune_tl.training import activation_files, activations
 from tune_tl.training.activation_files import View
 from tune_tl.training.backbones import BACKBONES, Backbone
 from tune_tl.training.inputs import VIEWS, Inputs
-from tune_tl.training.model import build, create, fused
+from tune_tl.training.library import create
+from tune_tl.training.model import build, fused
 from tune_tl.training.pixels import Preprocessing
 from tune_tl.training.prefix import Prefix
 from tune_tl.training.trainer import train

@@ -58,7 +58,7 @@ class Inputs:
         self._kept: dict[tuple[Split, int], Tensor] = {}
         self._store: Tensor | None = None
         n = len(images.rows["train"])
-        # Batch norm cannot train on a single image: such a rest is passed over, another one each epoch.
+        # Batch norm cannot train on a single image: a rest of one is not trained on, another one each epoch.
         self.steps = n // config.batch_size + (n % config.batch_size > 1) or 1
 
     def training(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
