@@ -131,6 +131,19 @@ def test_a_page_that_cannot_be_written_is_one_line(cwd: Path, file: str) -> None
     assert done.stderr == f"error: --html {file}: give a file in a folder that exists\n"
 
 
+def test_a_page_may_hold_what_is_no_text(cwd: Path) -> None:
+    """As the reason of a trial that met a file whose name is none."""
+    config = TrialConfig(backbone="mobilenet_v2", seed=9)
+    ledger = Ledger(cwd / "runs" / "cars", lambda: 9.0)
+    ledger.end(
+        TrialResult(config.key, config, State.FAILED, (), 8.0, 9.0, reason="no such file: caf\udce9.jpg")
+    )
+    ledger.close()
+    done = leaderboard("cars", "--json", "--html", "page.html", cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, "wrote page.html\n")
+    assert r"caf\udce9.jpg" in (cwd / "page.html").read_text()
+
+
 def test_a_damaged_search_is_one_line(cwd: Path) -> None:
     (cwd / "runs" / "cars" / "result.json").write_text("{")
     done = leaderboard("cars", cwd=cwd)

@@ -55,7 +55,8 @@ def _write_page(path: Path, board: Leaderboard) -> None:
 
     if not path.parent.is_dir() or path.is_dir():
         raise BadInput(f"--html {path}: give a file in a folder that exists")
-    path.write_text(page.page(board), encoding="utf-8")
+    # A reason may name a file whose name is no text.
+    path.write_text(page.page(board), encoding="utf-8", errors="backslashreplace")
     print(f"wrote {path}", file=sys.stderr)
 
 

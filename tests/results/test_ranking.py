@@ -126,6 +126,24 @@ def test_overfitting_is_train_less_validation(trial: Trial) -> None:
     assert [row.gap for row in board.rows] == [pytest.approx(0.08), None]
 
 
+def test_the_best_so_far_rises_with_epochs_that_count(trial: Trial) -> None:
+    """A lucky early epoch is no best, nor is what a failed trial had reached."""
+    first = trial([0.9, 0.5, 0.6, 0.55], epochs=4)
+    failed = trial([0.99] * 4, epochs=4, seed=1, state=State.FAILED)
+    second = trial([0.1, 0.2, 0.6, 0.7], epochs=4, seed=2, started=30.0)
+    rises = Leaderboard.of([first, failed, second], {}).best_so_far
+    assert [(line.trial, line.epoch, line.val_f1) for line in rises] == [
+        (first.trial, 3, 0.6),
+        (second.trial, 4, 0.7),
+    ]
+
+
+def test_confusions_are_counted_the_commonest_first() -> None:
+    found = score([0, 0, 0, 1, 2, 2, 2], [0, 1, 1, 1, 0, 1, 2], ["cat", "dog", "emu"])
+    assert found.confusions == [(0, 1, 2), (2, 0, 1), (2, 1, 1)]
+    assert score([0, 1], [0, 1], ["cat", "dog"]).confusions == []
+
+
 def test_a_score_comes_back_whole_from_json() -> None:
     rng = np.random.default_rng(0)
     found = score(rng.integers(0, 3, 90), rng.integers(0, 3, 90), ["cat", "dog", "a bird that nobody saw"])

@@ -83,7 +83,6 @@ def verdict(board: Leaderboard) -> str | None:
     best = next((row for row in board.finalists if row.transfer is not Transfer.SCRATCH), None)
     if not (scratch and best and scratch.test and best.test):
         return None
-
     figures = (
         f"test F1 {_interval(best.test)} ({best.config.backbone}) "
         f"against {_interval(scratch.test)} from scratch ({scratch.config.backbone})"
