@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import functools
+import io
 import os
 import signal
 import sys
@@ -52,6 +53,11 @@ def door(parser: Callable[[], argparse.ArgumentParser], interrupted: str = "") -
 
             main = threading.current_thread() is threading.main_thread()  # the only one that may ask
             before = signal.signal(signal.SIGTERM, on_sigterm) if main else None
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(
+                    stream, io.TextIOWrapper
+                ):  # names of files need not be text, nor a terminal UTF-8
+                    stream.reconfigure(errors="backslashreplace")
             try:
                 code = work(parser().parse_args(words))
                 sys.stdout.flush()
