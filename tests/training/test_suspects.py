@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from tune_tl.data.audit.findings import Findings, inspect
 from tune_tl.data.folder import list_images
-from tune_tl.training import suspects
+from tune_tl.training import arithmetic, suspects
 
 EACH = 16
 WRONG = {"ring/block3.png", "block/ring5.png"}
@@ -40,13 +40,17 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return inspect(list_images(root))
 
 
-def test_labels_that_were_exchanged_are_doubted_and_others_are_not(findings: Findings) -> None:
+def test_labels_that_were_exchanged_are_doubted_and_others_are_not(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which of the two is faster is measured, and how often the probe is right depends on it.
+    monkeypatch.setattr(arithmetic, "precision", lambda device: "f32")
     network = suspects.network()
     assert network is not None
     told: list[tuple[int, int]] = []
     found, note = suspects.suspects(findings, network, lambda done, total: told.append((done, total)))
     assert {path.relative_to(findings.found.root).as_posix() for path in found} == WRONG
-    assert note == "labels are doubted by a probe on efficientnet_lite0 that is right for 94%"
+    assert note == "labels are doubted by a probe on efficientnet_lite0 that is right for 91%"
     assert all(why.startswith(("looks like block (0.", "looks like ring (0.")) for why in found.values())
     assert told[-1] == (2 * EACH, 2 * EACH)
 

@@ -197,17 +197,18 @@ def test_nothing_is_said_in_more_than_a_line(harmed: tuple[Told, Path]) -> None:
 def test_a_search_ends_on_time_though_a_trial_hangs(faults: Faults, cluster: Cluster, tmp_path: Path) -> None:
     faults.plan({8e-3: HARM[8e-3]})
     hanging: list[float] = []  # since when
+    told = Told()
 
     def clock() -> float:
-        """Stands still until the trial hangs."""
-        if not hanging and faults.struck():
+        """Stands still until the trial hangs, and until that it began has been told."""
+        if not hanging and told.begun and faults.struck():
             hanging.append(time.monotonic())
         return time.monotonic() - hanging[0] if hanging else 0.0
 
     wanted = Experiment(
         "x", trials=None, budget_s=2.0, strategy="random", seed=0, output=tmp_path, gpus_per_trial=0.0
     )
-    run_trials(wanted, ready(tmp_path, [8e-3]), told := Told(), cluster, clock=clock)
+    run_trials(wanted, ready(tmp_path, [8e-3]), told, cluster, clock=clock)
     assert 2 <= time.monotonic() - hanging[0] < 2 + 25
     assert told.results[8e-3].best is None
     assert told.results[8e-3].reason == "budget spent"
