@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @door(_parser)
 def main(options: argparse.Namespace) -> int:
-    """Write and print what is wrong with a folder's images. 0: done; 2: bad input; 130: interrupted."""
+    """Write and print what is wrong with a folder's images. 0: done; 2: bad input; 130, 143: interrupted."""
     from rich.console import Console
 
     from tune_tl.data.audit import cleaned  # numpy: not for --help

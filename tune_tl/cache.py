@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
 
 @door(_parser)
 def main(options: argparse.Namespace) -> int:
-    """Print what is cached, or remove it and say what that freed. 0: done; 2: bad input."""
+    """Print what is cached, or remove it and say what that freed. 0: done; 2: bad input; 130, 143:
+    interrupted.
+    """
     root = cache_dir()
     if options.clear is None:
         _list(root, contents.listing(root), options.json)

@@ -51,9 +51,8 @@ class Rule:
 
     says: str  # in words, for an error
     holds: Callable[[Any], bool]
-    read: Callable[[Any], Any] = lambda value: (
-        value
-    )  # what YAML has, as the field has it; may raise ValueError
+    # What YAML has, as the field has it; may raise ValueError.
+    read: Callable[[Any], Any] = lambda value: value
 
 
 def _number(value: Any) -> float:

@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
 
 @door(_parser)
 def main(options: argparse.Namespace) -> int:
-    """Print the leaderboard. 0: done; 1: no trial of the search has a score; 2: bad input."""
+    """Print the leaderboard. 0: done; 1: no trial of the search has a score; 2: bad input; 130, 143:
+    interrupted.
+    """
     from tune_tl.record.folder import search_folder, searches
     from tune_tl.results.loading import load  # numpy: not for --help
 

@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
 
 @door(_parser)
 def main(options: argparse.Namespace) -> int:
-    """Complete MLflow's record of a search. 0: done; 2: bad input, or MLflow cannot be had."""
+    """Complete MLflow's record of a search. 0: done; 2: bad input, or MLflow cannot be had; 130, 143:
+    interrupted.
+    """
     from tune_tl.record.facts import SearchFacts
     from tune_tl.record.folder import claimed, search_folder
     from tune_tl.tracking.catch_up import Incomplete, catch_up

@@ -20,7 +20,7 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready
 from tune_tl.record.facts import SEARCH_FILE, versions
-from tune_tl.record.folder import claimed, name_for
+from tune_tl.record.folder import claimed, name_for, opened
 from tune_tl.results.ranking import finalists
 from tune_tl.spaces import reading
 from tune_tl.training.checkpoint import Checkpoints
@@ -367,3 +367,37 @@ def test_a_trial_that_never_wrote_weights_can_end(tmp_path: Path) -> None:
 
 def test_versions_are_those_of_this_machine() -> None:
     assert versions()["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_of_two_searches_at_once_the_second_gets_the_next_name(output: Path) -> None:
+    with (
+        opened(output, None, "garbage", resume=False) as first,
+        opened(output, None, "garbage", resume=False) as second,
+    ):
+        assert (first.name, second.name) == ("garbage", "garbage-2")
+        with pytest.raises(BadInput, match="another process"), opened(output, "garbage", "x", resume=False):
+            pass
+
+
+def test_a_search_that_comes_to_nothing_leaves_no_folder(output: Path) -> None:
+    with opened(output / "a" / "b", None, "garbage", resume=False) as folder:
+        assert folder.is_dir()
+    assert not output.exists()
+    with opened(output, None, "garbage", resume=False) as folder:
+        (folder / SEARCH_FILE).write_text("{}")
+    assert [path.name for path in output.iterdir()] == ["garbage"]
+
+
+@pytest.mark.parametrize("layout", ["flat", "wrapped", "split"])
+def test_a_search_may_lie_among_its_images(tmp_path: Path, layout: str) -> None:
+    """Its folder is there, and empty, while the images are listed."""
+    inside = {"flat": [""], "wrapped": ["data"], "split": ["simpsons_dataset", "kaggle_simpson_testset"]}[
+        layout
+    ]
+    for place in inside:
+        for image in cats_and_dogs(tmp_path / "images" / place).rglob("*.jpg"):
+            image.write_text(f"{place} {image.read_text()}")  # no copies of each other
+    before = scan(tmp_path / "images", name="pets")
+    with opened(tmp_path / "images" / "runs", None, "garbage", resume=False):
+        now = scan(tmp_path / "images", name="pets")
+    assert (now.fingerprint, now.notes) == (before.fingerprint, before.notes)

@@ -24,7 +24,11 @@ _SPLIT_WORDS: dict[str, Split] = {
 }  # fmt: skip
 
 _HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
-_OURS = ("search.json", "audit.json")  # in the folder of a search or an audit
+_OURS = (
+    "search.json",
+    "audit.json",
+    ".lock",
+)  # in the folder of a search or an audit; the last from its start
 
 
 def split_folders(root: Path) -> dict[Split | None, Path]:

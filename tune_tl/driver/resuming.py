@@ -13,8 +13,8 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, TrialConfig
 from tune_tl.preflight.ready import Ready, room_note
 from tune_tl.record import images
-from tune_tl.record.book import Book
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, WAY_OUT, SearchFacts, code, versions
+from tune_tl.record.book import WAY_OUT, Book
+from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, SearchFacts, code, versions
 from tune_tl.record.ledger import EPOCHS_FILE, Ledger, Past
 from tune_tl.tracking.store import redacted, same_store
 from tune_tl.training.checkpoint import Checkpoints
@@ -85,6 +85,8 @@ def _facts(experiment: Experiment, ready: Ready, prepared_s: float) -> SearchFac
 def _require_same(before: SearchFacts, now: SearchFacts, folder: Path, dataset: Dataset) -> None:
     """Raises BadInput if a search was started on other images or another space than it goes on with."""
     old, new = before.dataset.get("fingerprint"), now.dataset["fingerprint"]
+    if not isinstance(old, str):
+        raise BadInput(f"{folder / SEARCH_FILE} is damaged (its dataset has no fingerprint); {WAY_OUT}")
     if old != new:
         changes = images.changes(folder, dataset)
         which = f": {images.in_words(changes)}" if changes else ""

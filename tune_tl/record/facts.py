@@ -1,7 +1,7 @@
 """What `search.json` and `result.json` in a search's folder say: one dataclass a file.
 
-A file of an earlier version lacks fields, which then have their defaults. What a field holds is checked as it
-is read, so that nobody behind has to.
+A file of an earlier version lacks fields, which then have their defaults. Of which kind a field's value is is
+checked as it is read; what lies deeper in it is checked by whoever uses it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of, write_json
 
 SEARCH_FILE, RESULT_FILE = "search.json", "result.json"
-WAY_OUT = "restore it, or start a search under another --name"
+WAY_OUT = "restore it, or start a new search"
 PACKAGES = ("tune-tl", "torch", "torchvision", "timm", "ray", "optuna", "mlflow", "scikit-learn", "pandas")
 
 _KINDS: dict[str, tuple[type, ...]] = {  # of JSON values, by how a field's annotation begins
@@ -50,7 +50,7 @@ class _Facts:
             found = {
                 f.name: _checked(f.name, f.type, values[key])
                 for f in fields(cls)
-                if (key := _key(f)) in values
+                if values.get(key := _key(f)) is not None
             }
             if lacking := [name for name in required if found.get(name) is None]:
                 raise KeyError(lacking[0])

@@ -111,7 +111,7 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
     One that was made here, and that nothing was put into, is removed again. Raises BadInput if it cannot be
     had, Taken if that is because somebody has it.
     """
-    made = [place for place in (folder, folder.parent) if not place.exists()]
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +127,8 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
                 "--name"
             ) from None
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and folder.parent.is_dir():  # who had it removes it now
+                raise Taken(f"another process has just left {folder}; run the same command again") from None
             raise BadInput(
                 f"{folder} cannot be written ({error.strerror}); give --output another folder"
             ) from None
@@ -138,7 +140,8 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
             if folder in made and not _taken(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held
                 with contextlib.suppress(OSError):  # others may have made theirs beside it
-                    made[-1].rmdir()
+                    for place in made[1:]:
+                        place.rmdir()
 
 
 def searches(output: Path) -> list[str]:

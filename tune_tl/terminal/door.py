@@ -48,7 +48,7 @@ def door(parser: Callable[[], argparse.ArgumentParser], interrupted: str = "") -
             terminated: list[bool] = []
 
             def on_sigterm(*_: object) -> NoReturn:
-                terminated.append(True)  # on its way the interrupt may become another error
+                terminated.append(True)  # on its way the interrupt may become another one
                 raise KeyboardInterrupt
 
             main = threading.current_thread() is threading.main_thread()  # the only one that may ask

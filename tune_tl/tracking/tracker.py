@@ -79,7 +79,7 @@ class Tracker(Observer):
         self._events.put(lambda runs: runs.epoch(config, metrics, at))
 
     def end(self, result: TrialResult) -> None:
-        """SearchRuns how a trial ended, with every epoch of it that MLflow lacks.
+        """Record how a trial ended, with every epoch of it that MLflow lacks.
 
         Harmless for a trial that is on record: a resumed search passes all of its ledger.
         """

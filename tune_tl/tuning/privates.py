@@ -64,7 +64,9 @@ def end_for_good(trial: Trial) -> None:
 
 def show_samplers(study: optuna.Study, choose: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> None:
     """Samplers look at every trial of a study, each time; here at those that `choose` leaves of all."""
-    get_trials = study._get_trials
+    get_trials = getattr(study, "_get_trials", None)
+    if get_trials is None:
+        return
 
     def chosen(*args: Any, **options: Any) -> list[FrozenTrial]:
         trials = get_trials(*args, **options)

@@ -1,4 +1,4 @@
-"""Search strategies: how trials are proposed (Optuna) and stopped early (Ray), in named pairs.
+"""Search strategies: how trials are proposed (Optuna) and stopped early (halving.py), in named pairs.
 
 A new one is one function that returns (searcher, scheduler), under the decorator; the parts below are for
 all. Optuna and Ray are imported when one is used, so that the command line can list the names at once.
