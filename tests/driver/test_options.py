@@ -85,6 +85,12 @@ def test_output_is_absolute_for_workers_that_run_elsewhere() -> None:
     assert parse("garbage").experiment("x").folder == Path.cwd() / "runs" / "x"
 
 
+def test_a_folder_whose_name_is_all_dashes_can_be_resumed() -> None:
+    command = parse("garbage", "--output=./--", "--data=./-x").resume_command("x")
+    again = parse(*shlex.split(command)[3:])
+    assert (again.output, again.data) == (Path("--"), Path("-x"))
+
+
 def test_a_folder_as_the_space_is_the_data_unless_another_is_given(tmp_path: Path) -> None:
     pictures, others = tmp_path / "pictures", tmp_path / "others"
     pictures.mkdir()

@@ -56,6 +56,11 @@ def _folder(text: str) -> Path:
     raise argparse.ArgumentTypeError(f"{text!r} is no folder's path")
 
 
+def _path(folder: Path) -> str:
+    """A word that is not taken for an option."""
+    return f"./{folder}" if str(folder).startswith("-") else str(folder)
+
+
 def _whole(least: int, below: int = 2**63) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not re.fullmatch(r"\d{1,19}", text) or not least <= int(text) < below:
@@ -97,7 +102,9 @@ class Options:
 
     argument: str  # SPACE as it was typed
     space: Space
-    data: Path | None = _option("the images, where the space does not say or has none", _folder, "DIR")
+    data: Path | None = _option(
+        "the images, where the space does not say or has none", _folder, "DIR", write=_path
+    )
     trials: int | None = _option("stop after N trials", _whole(1), "N")
     budget_s: float | None = _option(
         "stop after this time, such as 90s, 10m or 1h30m (default: the space's)",
@@ -113,7 +120,7 @@ class Options:
     name: str | None = _option("the search's name (default: the space's, numbered)", str)
     resume: bool = _option("go on with a search that was interrupted, or extend one")
     retry_failed: bool = _option("with --resume: run failed trials again")
-    output: Path = _option("default: runs", _folder, "DIR", Path("runs"))
+    output: Path = _option("default: runs", _folder, "DIR", Path("runs"), write=_path)
     tracking_uri: str | None = _option(
         "MLflow's (default: $MLFLOW_TRACKING_URI, else mlflow.db here)", str, "URI", write=redacted
     )
