@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from support.source import MODULES, PACKAGE, ROOT, imports, module_name
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE
 from tune_tl.record.images import MANIFEST_FILE
+from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE
 
 DOORS = frozenset({"search", "leaderboard", "audit", "promote", "predict", "cache", "collect", "sync", "app"})

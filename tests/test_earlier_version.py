@@ -19,7 +19,7 @@ from support.on_record import breaches
 from support.place import ONE_AT_A_TIME, Place, place_in
 from tune_tl import leaderboard, sync
 from tune_tl.record.book import Book
-from tune_tl.record.facts import ResultFacts, SearchFacts
+from tune_tl.record.json_files import ResultFacts, SearchFacts
 
 RUNS = Path(__file__).parent / "earlier_version" / "runs"
 SPACE = """

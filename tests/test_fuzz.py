@@ -32,7 +32,7 @@ from tune_tl.experiment import CONFIG_FIELDS
 from tune_tl.record import ledger
 from tune_tl.record.book import Book
 from tune_tl.report.text import text
-from tune_tl.results import export, loading
+from tune_tl.results import leaderboard_files, loading
 from tune_tl.spaces import reading
 from tune_tl.spaces.reading import SETTINGS
 
@@ -218,7 +218,7 @@ def show(folder: Path) -> None:
 
     board = loading.load(folder)
     Console(file=io.StringIO()).print(text(board))
-    json.dumps(export.to_dict(board))
+    json.dumps(leaderboard_files.to_dict(board))
 
 
 def replaced(values: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:

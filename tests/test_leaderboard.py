@@ -108,7 +108,7 @@ def test_searches_are_compared_with_each_other(cwd: Path) -> None:
 def test_an_unknown_name_is_answered_with_a_near_one(cwd: Path) -> None:
     done = leaderboard("fist-pets", cwd=cwd)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no search named 'fist-pets' in runs/; did you mean first-pets?\n"
+    assert done.stderr == "error: no search named 'fist-pets' in runs/, did you mean 'first-pets'?\n"
 
 
 @pytest.mark.parametrize("name", ["../runs/cars", "/etc", ".", ""])

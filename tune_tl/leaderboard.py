@@ -63,9 +63,9 @@ def _write_page(path: Path, board: Leaderboard) -> None:
 
 
 def _print_json(board: Leaderboard, by: str, others: Sequence[Leaderboard]) -> None:
-    from tune_tl.results import comparison, export
+    from tune_tl.results import comparison, leaderboard_files
 
-    values = export.to_dict(board, comparison.By(by))
+    values = leaderboard_files.to_dict(board, comparison.By(by))
     if others:
         values["comparison"] = [group.to_dict() for group in comparison.compare_searches(others)]
     print(json.dumps(values, indent=2, allow_nan=False))

@@ -12,7 +12,7 @@ from tune_tl.errors import BadInput
 from tune_tl.terminal.door import Parser, door
 
 if TYPE_CHECKING:
-    from tune_tl.record.facts import SearchFacts
+    from tune_tl.record.json_files import SearchFacts
     from tune_tl.tracking.catch_up import Story
 
 QUIET_S = 2.0  # what takes longer says how far it is
@@ -39,8 +39,8 @@ def main(options: argparse.Namespace) -> int:
     """Complete MLflow's record of a search. 0: done; 2: bad input, or MLflow cannot be had; 130, 143:
     interrupted.
     """
-    from tune_tl.record.facts import SearchFacts
     from tune_tl.record.folder import claimed, search_folder
+    from tune_tl.record.json_files import SearchFacts
     from tune_tl.tracking.catch_up import Incomplete, catch_up
     from tune_tl.tracking.store import same_store, shown
 
@@ -62,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
 def _story(folder: Path, facts: SearchFacts) -> Story:
     """What the record says of a search. Raises BadInput if it is damaged."""
     from tune_tl.record.book import Book
-    from tune_tl.record.facts import RESULT_FILE, ResultFacts
+    from tune_tl.record.json_files import RESULT_FILE, ResultFacts
     from tune_tl.record.ledger import Past
     from tune_tl.report.page import report_files
     from tune_tl.tracking.catch_up import Story

@@ -20,7 +20,7 @@ from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Experiment
 from tune_tl.preflight.ready import Ready
-from tune_tl.record.facts import SEARCH_FILE, SearchFacts
+from tune_tl.record.json_files import SEARCH_FILE, SearchFacts
 from tune_tl.spaces import reading
 from tune_tl.tracking.description import Search
 from tune_tl.training import suspects

@@ -18,7 +18,7 @@ from tune_tl.tuning.strategies import STRATEGIES
 
 
 def parse(*words: object) -> Options:
-    return options.parse([str(word) for word in words])
+    return options.decide(options.parser().parse_args([str(word) for word in words]))
 
 
 def refused(*words: object) -> str:

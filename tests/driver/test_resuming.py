@@ -22,8 +22,8 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready
 from tune_tl.record.book import Book
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, versions
 from tune_tl.record.images import MANIFEST_FILE
+from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE, versions
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE, Ledger, Past
 from tune_tl.spaces import reading
 from tune_tl.training.backbones import BACKBONES

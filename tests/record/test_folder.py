@@ -19,8 +19,8 @@ from tune_tl.driver.resuming import begin
 from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, TrialResult
 from tune_tl.preflight.ready import Ready
-from tune_tl.record.facts import SEARCH_FILE, versions
 from tune_tl.record.folder import claimed, name_for, opened
+from tune_tl.record.json_files import SEARCH_FILE, versions
 from tune_tl.results.ranking import finalists
 from tune_tl.spaces import reading
 from tune_tl.training.checkpoint import Checkpoints

@@ -39,7 +39,7 @@ def changed(root: Path, *changes: Change) -> str:
         change(root)
     after = read(root)
     assert before.fingerprint != after.fingerprint
-    return images.in_words(images.changes(root.parent, after))
+    return images.described(images.changes(root.parent, after))
 
 
 def add(place: str) -> Change:

@@ -19,7 +19,7 @@ from tune_tl.experiment import State, Transfer, TrialResult
 from tune_tl.report import closeups, plots
 from tune_tl.report import page as report
 from tune_tl.report.text import BANNER, text
-from tune_tl.results import export, loading
+from tune_tl.results import leaderboard_files, loading
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import MISTAKES
 from tune_tl.results.ranking import About, Leaderboard, Row, Unranked
@@ -67,7 +67,7 @@ def test_the_csv_holds_every_trial_and_no_score_of_a_failed_one(
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
 def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path, trial: Trial, first: str) -> None:
     failed = trial([0.9], state=State.FAILED, reason="=1+1", backbone=f"{first}1+1", head_lr=1e-3)
-    export.write_csv(tmp_path / "x.csv", Leaderboard.of([failed], {}, About("x")))
+    leaderboard_files.write_csv(tmp_path / "x.csv", Leaderboard.of([failed], {}, About("x")))
     with (tmp_path / "x.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["backbone"], row["reason"], row["head_lr"]) == (f"'{first}1+1", "'=1+1", "0.001")

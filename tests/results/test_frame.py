@@ -16,7 +16,7 @@ import pytest
 import tune_tl
 from tune_tl.errors import BadInput
 from tune_tl.experiment import State, TrialResult
-from tune_tl.results import export
+from tune_tl.results import leaderboard_files
 from tune_tl.results.comparison import By
 from tune_tl.results.frame import frame, leaderboard_frame
 from tune_tl.results.ranking import About, Leaderboard
@@ -56,7 +56,7 @@ def board(trial: Trial) -> Leaderboard:
 
 
 def test_the_csv_is_what_it_always_was(tmp_path: Path, board: Leaderboard) -> None:
-    export.write_csv(tmp_path / "leaderboard.csv", board)
+    leaderboard_files.write_csv(tmp_path / "leaderboard.csv", board)
     assert (tmp_path / "leaderboard.csv").read_bytes() == (GOLDEN / "leaderboard.csv").read_bytes()
 
 
@@ -64,7 +64,7 @@ def test_the_csv_is_what_it_always_was(tmp_path: Path, board: Leaderboard) -> No
 def test_the_json_is_what_it_always_was(board: Leaderboard, by: By) -> None:
     golden = json.loads((GOLDEN / "leaderboard.json").read_text())
     golden |= {"by": by.value, "comparison": golden["comparison"][by.value]}
-    found = export.to_dict(board, by)
+    found = leaderboard_files.to_dict(board, by)
     assert json.dumps(found, allow_nan=False) == json.dumps(golden)  # the order of keys included
 
 
@@ -126,7 +126,7 @@ def test_a_notebook_has_it_in_one_line_and_without_torch(
 
 def test_a_search_that_is_not_there_is_one_line(tmp_path: Path, search: Callable[..., Path]) -> None:
     search(tmp_path, "pets", trials=2)
-    with pytest.raises(BadInput, match="did you mean pets"):
+    with pytest.raises(BadInput, match="did you mean 'pets'"):
         tune_tl.leaderboard_frame("pest", tmp_path)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from support.on_record import ENDED, breaches
 from tune_tl.experiment import TrialResult
-from tune_tl.record.facts import ResultFacts
-from tune_tl.tracking.tracker import CLOSE_SECONDS, Conclusion, Search, Tracker
+from tune_tl.record.json_files import ResultFacts
+from tune_tl.tracking.description import Conclusion, Search
+from tune_tl.tracking.tracker import CLOSE_SECONDS, Tracker
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}

@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 
 from support.waiting import wait_until
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.tracking.tracker import Search, Tracker
+from tune_tl.tracking.description import Search
+from tune_tl.tracking.tracker import Tracker
 
 CLASSES = ("glass", "pa/per", "Pa:per")
 BEST_F1S = (0.71, 0.93, 0.52, 0.84, 0.65)  # of the five trials

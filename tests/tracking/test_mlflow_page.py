@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tune_tl.experiment import State
-from tune_tl.tracking.tracker import Conclusion, Tracker, tracking_uri
+from tune_tl.tracking.description import Conclusion
+from tune_tl.tracking.store import tracking_uri
+from tune_tl.tracking.tracker import Tracker
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 pytestmark = pytest.mark.browser

@@ -25,9 +25,10 @@ from support.disks import with_disk
 from support.on_record import CUT_OFF, ENDED, breaches, config, epoch, write_search
 from support.trackers import ENV, PATIENCE, Told, complete, findings
 from support.waiting import wait_until
-from tune_tl.record.facts import SearchFacts
+from tune_tl.record.json_files import SearchFacts
+from tune_tl.tracking.description import Search
 from tune_tl.tracking.health import check
-from tune_tl.tracking.tracker import CLOSE_SECONDS, Search, Tracker
+from tune_tl.tracking.tracker import CLOSE_SECONDS, Tracker
 
 
 @pytest.fixture
@@ -67,7 +68,8 @@ def test_a_search_whose_server_is_away_never_imports_mlflow(search: Search) -> N
     code = """
 import sys, time
 from pathlib import Path
-from tune_tl.tracking.tracker import Search, Tracker
+from tune_tl.tracking.description import Search
+from tune_tl.tracking.tracker import Tracker
 tracker = Tracker("http://127.0.0.1:9")
 tracker.start(Search("1d", "s", Path(sys.argv[1]), "asha-tpe", "trash", "local", ()))
 tracker.begin(None)
@@ -258,8 +260,8 @@ from pathlib import Path
 import json
 from support.on_record import ENDED, breaches
 from support.trackers import Told, complete, findings
-from tune_tl.record.facts import SearchFacts
-from tune_tl.tracking.tracker import Search
+from tune_tl.record.json_files import SearchFacts
+from tune_tl.tracking.description import Search
 disk, folder = Path(sys.argv[1]), Path(sys.argv[2])
 search = Search.of(folder, SearchFacts.read(folder))
 uri = f"sqlite:///{shutil.copy(sys.argv[3], disk)}"
@@ -315,8 +317,8 @@ import sys, time
 from pathlib import Path
 from support.on_record import CUT_OFF, ENDED
 from support.trackers import Told
-from tune_tl.record.facts import SearchFacts
-from tune_tl.tracking.tracker import Search
+from tune_tl.record.json_files import SearchFacts
+from tune_tl.tracking.description import Search
 folder = Path(sys.argv[2])
 tracker = Told(sys.argv[1])
 tracker.start(Search.of(folder, SearchFacts.read(folder)))

@@ -13,7 +13,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from support.waiting import wait_until
-from tune_tl.tracking.tracker import Conclusion, Tracker
+from tune_tl.tracking.description import Conclusion
+from tune_tl.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +56,8 @@ def test_a_hanging_server_does_not_keep_the_process_alive(tmp_path: Path) -> Non
     code = """
 import sys
 from pathlib import Path
-from tune_tl.tracking.tracker import Search, Tracker
+from tune_tl.tracking.description import Search
+from tune_tl.tracking.tracker import Tracker
 tracker = Tracker(sys.argv[1])
 tracker.start(Search("1d", "s", Path(sys.argv[2]), "asha-tpe", "trash", "local", ()))
 tracker.close(4)

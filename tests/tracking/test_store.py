@@ -124,7 +124,8 @@ def test_runs_of_the_retired_file_store_would_hide_the_database(here: Path) -> N
 
 def test_choosing_a_store_and_making_a_tracker_imports_no_mlflow() -> None:
     code = (
-        "import sys; from tune_tl.tracking.tracker import Tracker, tracking_uri;"
+        "import sys; from tune_tl.tracking.store import tracking_uri;"
+        "from tune_tl.tracking.tracker import Tracker;"
         "from tune_tl.tracking.tensorboard import EventFiles; Tracker(tracking_uri());"
         "print(sorted({'mlflow', 'tensorboard', 'torch', 'ray'} & set(sys.modules)))"
     )

@@ -18,8 +18,9 @@ from mlflow import MlflowClient
 
 from support.waiting import wait_until
 from tune_tl.experiment import State
+from tune_tl.tracking.description import Conclusion
 from tune_tl.tracking.search_runs import metric_names
-from tune_tl.tracking.tracker import Conclusion, Tracker
+from tune_tl.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60  # seconds that a test gives a loaded machine; nothing takes nearly as long
@@ -296,7 +297,8 @@ def test_searches_that_begin_at_once_share_a_fresh_store_in_silence(fresh: Store
     code = """
 import sys
 from pathlib import Path
-from tune_tl.tracking.tracker import Conclusion, Search, Tracker
+from tune_tl.tracking.description import Conclusion, Search
+from tune_tl.tracking.tracker import Tracker
 folder = Path(sys.argv[2]); folder.mkdir()
 tracker = Tracker(sys.argv[1])
 tracker.start(Search(folder.name, folder.name, folder, "asha-tpe", "trash", "local", ()))

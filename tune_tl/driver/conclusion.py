@@ -17,7 +17,7 @@ from tune_tl.driver.observers import Observers
 from tune_tl.experiment import Clock, Experiment, TrialResult
 from tune_tl.preflight.ready import Ready
 from tune_tl.record.book import Book
-from tune_tl.record.facts import ResultFacts, versions
+from tune_tl.record.json_files import ResultFacts, versions
 from tune_tl.report import page
 from tune_tl.report.text import text
 from tune_tl.results.importance import importances

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from tune_tl.experiment import Clock, Experiment, Observer, TrialResult
-from tune_tl.record.facts import SearchFacts
+from tune_tl.record.json_files import SearchFacts
 from tune_tl.record.ledger import Ledger, Past
 from tune_tl.results.ranking import finalists
+from tune_tl.tracking.description import Search
 from tune_tl.tracking.store import same_store
 from tune_tl.tracking.tensorboard import EventFiles
-from tune_tl.tracking.tracker import Search, Tracker
+from tune_tl.tracking.tracker import Tracker
 from tune_tl.training.checkpoint import Checkpoints
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -200,11 +200,6 @@ def decide(given: argparse.Namespace) -> Options:
         "seed": space.seed,
     }
     return Options(argument=given.space, **values | decisions)
-
-
-def parse(words: Sequence[str] | None = None) -> Options:
-    """The options of a command line. Raises BadInput."""
-    return decide(parser().parse_args(words))
 
 
 def _options() -> list[Field[Any]]:

@@ -13,8 +13,8 @@ from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, Experiment, TrialConfig
 from tune_tl.preflight.ready import Ready, room_note
 from tune_tl.record import images
-from tune_tl.record.book import WAY_OUT, Book
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, SearchFacts, code, versions
+from tune_tl.record.book import Book
+from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE, WAY_OUT, SearchFacts, code, versions
 from tune_tl.record.ledger import EPOCHS_FILE, Ledger, Past
 from tune_tl.tracking.store import redacted, same_store
 from tune_tl.training.checkpoint import Checkpoints
@@ -89,7 +89,7 @@ def _require_same(before: SearchFacts, now: SearchFacts, folder: Path, dataset: 
         raise BadInput(f"{folder / SEARCH_FILE} is damaged (its dataset has no fingerprint); {WAY_OUT}")
     if old != new:
         changes = images.changes(folder, dataset)
-        which = f": {images.in_words(changes)}" if changes else ""
+        which = f": {images.described(changes)}" if changes else ""
         way = _way_back(changes, before.left_out_by, now.left_out_by)
         raise BadInput(
             f"{folder} was started on other images{which} (fingerprint {old}, now {new}); "

@@ -21,7 +21,7 @@ from tune_tl.preflight.weights import find_weights, prove, require_stages
 from tune_tl.spaces.space import Space
 from tune_tl.storage.files import cache_dir
 from tune_tl.training import weights
-from tune_tl.training.checkpoint import KEPT
+from tune_tl.training.checkpoint import STATES_KEPT
 from tune_tl.training.weights import Pretrained
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def room_note(experiment: Experiment, pretrained: Mapping[str, Pretrained]) -> s
     running = max(1, int((os.cpu_count() or 1) / (experiment.cpus_per_trial or 1)))
     # A finalist keeps its weights. A trial that runs has besides them its states, one of them in the
     # making: weights, and AdamW's two moments of each.
-    copies = len(Transfer) + running * (1 + 3 * (KEPT + 1))
+    copies = len(Transfer) + running * (1 + 3 * (STATES_KEPT + 1))
     need = largest * copies + REPORTS
     free = shutil.disk_usage(folder).free
     if free >= need:

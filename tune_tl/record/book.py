@@ -14,10 +14,9 @@ from typing import Any
 
 from tune_tl.errors import BadInput
 from tune_tl.experiment import EpochMetrics, State, TrialConfig, TrialResult
-from tune_tl.record.facts import RESULT_FILE
+from tune_tl.record.json_files import RESULT_FILE, WAY_OUT
 from tune_tl.record.ledger import CRC, ENDS_FILE, EPOCHS_FILE
 
-WAY_OUT = "restore it, or start a search under another --name"
 _FILES = (EPOCHS_FILE, ENDS_FILE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import shutil
@@ -11,8 +10,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tune_tl.data.layout import is_text
-from tune_tl.errors import BadInput
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, SearchFacts
+from tune_tl.errors import BadInput, near
+from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE, SearchFacts
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE
 from tune_tl.storage import files
 
@@ -164,6 +163,5 @@ def search_folder(output: Path, name: str | None = None) -> Path:
         raise BadInput(f"no search in {output}/: run `python -m tune_tl.search SPACE`, or give --output DIR")
     if name is None or name in known:
         return output / (name or known[0])
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:8])}"
-    raise BadInput(f"no search named {name!r} in {output}/; {hint}")
+    hint = near(name, known) or f"; there are: {', '.join(known[:8])}"
+    raise BadInput(f"no search named {name!r} in {output}/{hint}")

@@ -42,7 +42,7 @@ def changes(folder: Path, dataset: Dataset) -> dict[str, list[str]]:
         return {}
 
 
-def in_words(changes: dict[str, list[str]]) -> str:
+def described(changes: dict[str, list[str]]) -> str:
     """The changes as one line for people: `3 added, 1 removed (cat/1.jpg, …)`."""
     parts = [f"{len(paths)} {what}" for what, paths in changes.items()]
     others = [path if is_text(path) else ascii(path) for paths in changes.values() for path in paths]

@@ -18,7 +18,7 @@ from tune_tl.data.layout import is_text
 from tune_tl.data.store import decode
 from tune_tl.errors import BadInput
 from tune_tl.report import templates
-from tune_tl.storage.files import replacing
+from tune_tl.storage.files import write_text
 
 PAGE = "report.html"
 SIDE = 112  # pixels of a thumbnail's longer side
@@ -110,8 +110,7 @@ def write(folder: Path, name: str, findings: Findings) -> None:
         )
     )
     try:
-        with replacing(folder / PAGE) as part:
-            part.write_bytes(text.encode("utf-8", "backslashreplace"))  # file names need not be text
+        write_text(folder / PAGE, text)
     except OSError as error:
         raise BadInput(
             f"{str(folder)!r} cannot be written ({error.strerror}); give another --output"

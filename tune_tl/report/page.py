@@ -10,17 +10,16 @@ from typing import Any
 from tune_tl.experiment import LATER
 from tune_tl.report import templates
 from tune_tl.report.text import BANNER, caution, costs, without_images
-from tune_tl.results import comparison, export
+from tune_tl.results import comparison, leaderboard_files
 from tune_tl.results.comparison import By
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import PREDICTIONS_FILE
 from tune_tl.results.ranking import Leaderboard, Row, unit
 from tune_tl.results.scores import TestScore
-from tune_tl.storage.files import replacing
+from tune_tl.storage.files import replacing, write_text
 from tune_tl.terminal.durations import amount, in_words
 
 CSV_FILE, PAGE_FILE, REPORT_FILE = "leaderboard.csv", "leaderboard.html", "classification_report.txt"
-_ESCAPED = "backslashreplace"  # a reason may name a file whose name is no text
 _FIRST = 25  # ranked trials that the page shows unfolded
 
 
@@ -33,8 +32,8 @@ def write(folder: Path, board: Leaderboard) -> list[Path]:
     """
     from tune_tl.report import plots, theme  # matplotlib takes half a second
 
-    export.write_csv(folder / CSV_FILE, board)
-    _write(folder / PAGE_FILE, page(board))
+    leaderboard_files.write_csv(folder / CSV_FILE, board)
+    write_text(folder / PAGE_FILE, page(board))
     written = [folder / CSV_FILE, folder / PAGE_FILE]
     for picture in plots.pictures(board):
         written.append(folder / f"{picture.name}.png")
@@ -42,7 +41,7 @@ def write(folder: Path, board: Leaderboard) -> list[Path]:
             theme.png(part, picture, name=board.about.name, drawn=board.about.drawn)
     if board.champion and board.champion.test:
         written.append(folder / REPORT_FILE)
-        _write(written[-1], classification_report(board.champion.test))
+        write_text(written[-1], classification_report(board.champion.test))
     for name in plots.NAMES:
         if (old := folder / f"{name}.png") not in written:
             old.unlink(missing_ok=True)
@@ -53,11 +52,6 @@ def report_files(folder: Path) -> list[Path]:
     """What `write` has written into a search's folder, and the champion's answers: MLflow keeps them too."""
     named = (CSV_FILE, PAGE_FILE, REPORT_FILE, PREDICTIONS_FILE)
     return [*(folder / name for name in named if (folder / name).exists()), *sorted(folder.glob("*.png"))]
-
-
-def _write(path: Path, content: str) -> None:
-    with replacing(path) as part:
-        part.write_text(content, encoding="utf-8", errors=_ESCAPED)
 
 
 def classification_report(test: TestScore) -> str:

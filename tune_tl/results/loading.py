@@ -10,8 +10,8 @@ from typing import Any
 
 from tune_tl.errors import BadInput
 from tune_tl.record.book import Book
-from tune_tl.record.facts import RESULT_FILE, SEARCH_FILE, ResultFacts, SearchFacts
 from tune_tl.record.folder import MARKS
+from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE, ResultFacts, SearchFacts
 from tune_tl.record.ledger import EPOCHS_FILE
 from tune_tl.results import look
 from tune_tl.results.importance import Importance

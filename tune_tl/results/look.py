@@ -15,7 +15,7 @@ from PIL import Image
 from tune_tl.errors import BadInput
 from tune_tl.results.scores import TestScore
 from tune_tl.storage.files import replacing
-from tune_tl.storage.tables import escaped
+from tune_tl.storage.tables import csv_file, escaped
 
 LOOK_FILE, PREDICTIONS_FILE = "look.npz", "predictions.csv"
 DRAWN = 2000  # images in the map, and on the way to it
@@ -78,10 +78,7 @@ class Look:
         """Write `look.npz`, which `read` takes, and `predictions.csv` a line an image. Raises OSError."""
         with replacing(folder / LOOK_FILE) as part, part.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
-        with (
-            replacing(folder / PREDICTIONS_FILE) as part,
-            part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as table,
-        ):
+        with csv_file(folder / PREDICTIONS_FILE) as table:
             rows = csv.writer(table)
             rows.writerow(["file", "true", "predicted", "confidence", *(f"p({name})" for name in classes)])
             names = [escaped(name) for name in classes]

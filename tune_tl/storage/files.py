@@ -41,8 +41,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
+    """Put `content`, in which the name of a file need not be text, in place of `path`. Raises OSError."""
     with replacing(path) as part:
-        part.write_text(content, encoding="utf-8")
+        part.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

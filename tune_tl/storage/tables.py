@@ -1,11 +1,26 @@
-"""Cells of CSV files, which people open in spreadsheets."""
+"""CSV files, which people open in spreadsheets."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from tune_tl.storage.files import replacing
 
 # What begins so is a formula to a spreadsheet; a quote, too, is told apart from the one that goes before it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@contextlib.contextmanager
+def csv_file(path: Path) -> Iterator[TextIO]:
+    """What `csv` is to write in place of `path`; names of files in it need not be text. Raises OSError."""
+    with (
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        yield file
 
 
 def escaped(value: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tune_tl.experiment import TEST_F1, VAL_F1
-from tune_tl.record.facts import ResultFacts, SearchFacts
+from tune_tl.record.json_files import ResultFacts, SearchFacts
 
 EXPERIMENT = "tune_tl"
 _SETTINGS = ("seed", "trials", "budget_s", "epochs")

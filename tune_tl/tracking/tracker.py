@@ -17,9 +17,7 @@ from tune_tl.experiment import EpochMetrics, Observer, TrialConfig, TrialResult
 from tune_tl.tracking import health
 from tune_tl.tracking.description import Conclusion, Search
 from tune_tl.tracking.search_runs import SearchRuns
-from tune_tl.tracking.store import quiet_mlflow, shown, tracking_uri
-
-__all__ = ["Conclusion", "Search", "Tracker", "tracking_uri"]
+from tune_tl.tracking.store import quiet_mlflow, shown
 
 FIRST_PAUSE = 1.0  # seconds before a failed event is tried again; doubles up to the longest
 LONGEST_PAUSE = 30.0

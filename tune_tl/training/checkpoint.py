@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1  # of what a checkpoint says
-KEPT = 2  # states of a trial: should the newest be damaged, there is the one before it
+STATES_KEPT = 2  # states of a trial: should the newest be damaged, there is the one before it
 # What safetensors says of a file that is shorter than its header says, in its older and newer words.
 _CUT_OFF = re.compile(r"too ?small|incomplete|header ?length", re.IGNORECASE)
 
@@ -79,7 +79,7 @@ class Checkpoints:
         epoch = checkpoint.metrics.epoch
         save(self.state(epoch), checkpoint)
         for number, path in self.states().items():
-            if not epoch - KEPT < number <= epoch:
+            if not epoch - STATES_KEPT < number <= epoch:
                 path.unlink(missing_ok=True)
 
     def newest(self, config: TrialConfig) -> tuple[Checkpoint | None, list[str]]:

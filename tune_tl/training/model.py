@@ -17,7 +17,7 @@ from tune_tl.training.backbones import Backbone
 from tune_tl.training.library import assemble, create, load_weights
 from tune_tl.training.weights import Pretrained
 
-KEPT = 2  # networks that a process keeps loaded for its next trials
+LOADED = 2  # networks that a process keeps loaded for its next trials
 
 
 class Network(nn.Module):
@@ -123,12 +123,12 @@ def frozen(backbone: Backbone, weights: Path) -> nn.Sequential:
     return _folded(backbone, weights, weights.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=LOADED)
 def _loaded(backbone: Backbone, weights: Path, changed: int) -> tuple[nn.Sequential, int]:
     return _stages(backbone, weights)
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=LOADED)
 def _folded(backbone: Backbone, weights: Path, changed: int) -> nn.Sequential:
     stages = fused(_loaded(backbone, weights, changed)[0], backbone.size)
     return stages.requires_grad_(False).eval()

@@ -277,7 +277,7 @@ def test_a_shelf_without_the_dataset_is_passed_over(
             "nowhere",
             r"^\$TUNE_TL_DATA is 'nowhere', which is no folder; correct or unset it$",
         ),
-        ("garbge", None, None, r"'garbge', did you mean 'garbage'; known: .*garbage.*; .* --data DIR$"),
+        ("garbge", None, None, r"'garbge', did you mean 'garbage'\?; known: .*garbage.*; .* --data DIR$"),
     ],
 )
 def test_what_does_not_exist_is_named(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from tune_tl.data.sources import verified
 from tune_tl.data.sources.download import Unavailable
 from tune_tl.data.sources.entries import CATALOG, Archive, Entry
 from tune_tl.data.sources.verified import images_under
-from tune_tl.errors import BadInput
+from tune_tl.errors import BadInput, near
 from tune_tl.storage.files import cache_dir
 
 DATA_VARIABLE = "TUNE_TL_DATA"
@@ -50,9 +49,8 @@ def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry]
         if (place / name).is_dir():
             return _local(place / name, entry, f"found in ${DATA_VARIABLE}")
     if entry is None:
-        near = difflib.get_close_matches(name, catalog, n=1)
         raise BadInput(
-            f"no dataset is named {name!r}{f', did you mean {near[0]!r}' if near else ''}; known: "
+            f"no dataset is named {name!r}{near(name, catalog)}; known: "
             f"{', '.join(sorted(catalog))}; for your own images give --data DIR"
         )
     if entry.archive is None:

@@ -20,7 +20,7 @@ from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of, write_json
 
 SEARCH_FILE, RESULT_FILE = "search.json", "result.json"
-WAY_OUT = "restore it, or start a new search"
+WAY_OUT = "restore it, or start a search under another --name"
 PACKAGES = ("tune-tl", "torch", "torchvision", "timm", "ray", "optuna", "mlflow", "scikit-learn", "pandas")
 
 _KINDS: dict[str, tuple[type, ...]] = {  # of JSON values, by how a field's annotation begins

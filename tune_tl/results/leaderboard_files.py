@@ -13,8 +13,7 @@ from tune_tl.results import comparison
 from tune_tl.results.comparison import By
 from tune_tl.results.frame import DTYPES, frame
 from tune_tl.results.ranking import Leaderboard
-from tune_tl.storage.files import replacing
-from tune_tl.storage.tables import escaped
+from tune_tl.storage.tables import csv_file, escaped
 
 # The order of a trial's keys in JSON: what every trial has, then what only ranked ones have.
 _KEYS = (
@@ -27,10 +26,7 @@ _KEYS = (
 
 def write_csv(path: Path, board: Leaderboard) -> None:
     """One line a trial, ranked ones first; a trial without a score has no rank and no val_f1."""
-    with (
-        replacing(path) as part,
-        part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
+    with csv_file(path) as file:
         writer = csv.DictWriter(file, list(DTYPES), restval="")
         writer.writeheader()
         writer.writerows({name: escaped(value) for name, value in trial.items()} for trial in _trials(board))
