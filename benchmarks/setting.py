@@ -72,7 +72,7 @@ def small(folder: Path, console: Console) -> Setting:
     }
     space.write_text(yaml.safe_dump(content, sort_keys=False))
     dataset = _dataset(space, console)
-    return Setting(True, folder, space, dataset, networks, 32, ours_cap_s=30.0, stock_cap_s=15.0)
+    return Setting(True, folder, space, dataset, networks, 32, ours_cap_s=8.0, stock_cap_s=6.0)
 
 
 def draw(folder: Path, *, each: int, side: int) -> Path:
