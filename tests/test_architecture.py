@@ -98,7 +98,7 @@ def test_the_house_has_an_order_and_so_no_circle() -> None:
 
 RECORD_FILES = {SEARCH_FILE, RESULT_FILE, EPOCHS_FILE, ENDS_FILE, MANIFEST_FILE}
 # data/ lies below record/, and passes a search's folder over that lies among images: by this mark.
-NAMED_BELOW = {"tune_tl.data.layout": {SEARCH_FILE}}
+NAMED_BELOW = {"tune_tl.data.tree": {SEARCH_FILE}}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

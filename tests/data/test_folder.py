@@ -16,7 +16,8 @@ import pytest
 
 from tune_tl.data import splitting
 from tune_tl.data.folder import Dataset, scan
-from tune_tl.data.layout import IMAGE_SUFFIXES, SPLITS
+from tune_tl.data.formats import IMAGE_SUFFIXES
+from tune_tl.data.layout import SPLITS
 from tune_tl.data.sources.catalog import published_split, resolve
 from tune_tl.errors import BadInput
 
@@ -65,7 +66,7 @@ def in_both(places: list[str], n: int) -> dict[str, int]:
         (["train2017", "dev", "test2017"], (20, 20, 20)),
         (["seg_train/seg_train", "seg_test/seg_test"], (16, 4, 20)),
         (["train", "test"], (16, 4, 20)),
-        (["train", "val"], (16, 20, 4)),
+        (["train", "val"], (20, 10, 10)),
         (["train"], (12, 4, 4)),
         (["simpsons_dataset", "kaggle_simpson_testset"], (16, 4, 20)),
         (["animals", "animals-test"], (16, 4, 20)),
@@ -524,9 +525,9 @@ def test_the_same_set_less_some_files(tmp_path: Path) -> None:
     ("name", "classes", "sizes", "said"),
     [
         ("garbage", 6, (1766, 328, 431), "2 left out of train: copies of val or test images"),
-        ("intel", 6, (768, 132, 360), "no val folder: carved from train, stratified"),
-        ("simpsons", 6, (864, 156, 250), "no val folder: carved from train, stratified"),
-        ("cifar10", 10, (3400, 600, 1000), "no val folder: carved from train, stratified"),
+        ("intel", 6, (768, 132, 360), "val carved from train, stratified"),
+        ("simpsons", 6, (864, 156, 250), "val carved from train, stratified"),
+        ("cifar10", 10, (3400, 600, 1000), "val carved from train, stratified"),
         ("tank_elephant", 2, (371, 80, 80), "split by tune_tl: 70 % train, 15 % val, 15 % test, stratified"),
     ],
 )

@@ -13,16 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tune_tl.data.layout import (
-    SPLITS,
-    Split,
-    files_by_class,
-    is_text,
-    look_alike,
-    passed_over,
-    split_folders,
-    split_of,
-)
+from tune_tl.data.layout import SPLITS, Split, is_text, lay_out, look_alike, split_of
 from tune_tl.data.splitting import assign
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of
@@ -128,13 +119,12 @@ def list_images(root: Path, published: Mapping[str, Split] | None = None) -> Fou
     try:
         if not root.is_dir():
             raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
-        parts = split_folders(root)
-        by_class = files_by_class(parts)
+        by_class, passed_over = lay_out(root)
     except OSError as error:
         raise BadInput(f"{error.filename or str(root)!r} cannot be read ({error.strerror})") from None
     classes = tuple(sorted({label for files in by_class.values() for label in files}))
     # Where train/ and test/ hold the images themselves they are no classes.
-    if not classes or (None in parts and all(split_of(label) for label in classes)):
+    if not classes or (None in by_class and all(split_of(label) for label in classes)):
         raise BadInput(
             f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
             "train/<class>/<image>"
@@ -154,8 +144,7 @@ def list_images(root: Path, published: Mapping[str, Split] | None = None) -> Fou
         File(published[f"{label}/{path.name}"] if published else split, label, path, digest)
         for (split, label, path), digest in zip(files, digests, strict=True)
     )
-    notes = look_alike(classes) + passed_over(parts, by_class)
-    return Found(root, classes, tuple(given), tuple(notes))
+    return Found(root, classes, tuple(given), (*look_alike(classes), *passed_over))
 
 
 def arrange(found: Found, *, name: str, source: Source = "local", without: Collection[Path] = ()) -> Dataset:

@@ -1,145 +1,257 @@
-"""How people lay images out: which folders are splits, which are classes, which files are images."""
+"""How people lay images out: which folders are splits, which are classes, and what is neither."""
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple
 
+from tune_tl.data import formats, tree
+from tune_tl.data.tree import Folder
 from tune_tl.errors import BadInput
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+SHOWN = 3  # names that a note gives as examples
 
 _SPLIT_WORDS: dict[str, Split] = {
     "train": "train", "training": "train", "trainset": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test", "testset": "test",
 }  # fmt: skip
-
-_HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
-_OURS = (
-    "search.json",
-    "audit.json",
-    ".lock",
-)  # in the folder of a search or an audit; the last from its start
+# Folders that say nothing but that images are in them; beside `test` such a one is train.
+_PLAIN = frozenset({"images", "imgs", "pictures", "photos", "data", "dataset", "all", "main"})
 
 
-def split_folders(root: Path) -> dict[Split | None, Path]:
-    """The folders that hold class folders, by split; `{None: folder}` where nothing is split."""
-    folders = _subfolders(root)
-    named: dict[Split | None, Path] = {}
-    classes: set[str] = set()
-    if any(split_of(folder.name) and not _subfolders(folder) for folder in folders):
-        classes = {sub.name for folder in folders for sub in _subfolders(_descend(folder))}
-    for folder in folders:
-        split = split_of(folder.name)
-        # `train` beside no other split may be a class of locomotives: it must hold folders itself, or
-        # files named after classes.
-        if split and (_subfolders(folder) or _named_after(classes, folder)):
-            if split in named:
+class Layout(NamedTuple):
+    """The images of each split by class; under None those of a folder without splits."""
+
+    files: dict[Split | None, dict[str, tuple[Path, ...]]]
+    notes: list[str]  # on what is read in one of several ways, and on all that is passed over
+
+
+def lay_out(root: Path) -> Layout:
+    """What lies in `root`. Raises OSError where something may not be read, BadInput if two folders are the
+    same split or splits have no class in common.
+
+    A word such as `train` makes a folder a split only beside its relatives (`train` and `val`, `seg_train`
+    and `seg_test`, `animals` and `animals-test`) that have classes in common; in doubt the folders at the
+    top are the classes.
+    """
+    folder = tree.read(root)
+    loose = list(folder.own)
+    while not (parts := _splits(folder)) and len(folder.filled) == 1:
+        (inner,) = folder.filled.values()
+        if not inner.filled:
+            break
+        folder = inner
+        loose += folder.own
+    parts = {split: _descend(part) for split, part in parts.items()} or {None: folder}
+    files, notes = _by_class(parts)
+    if None in parts:
+        notes += _other_readings(folder, files[None])
+    elif others := [f for f in folder.filled.values() if not any(_holds(f, p) for p in parts.values())]:
+        notes.append(f"passed over, no split: {_counted({f.name: len(f.images) for f in others})}")
+    notes += _beside(root) if None in parts else []
+    notes += _not_read(root, folder, parts, files)
+    if loose:
+        notes.append(f"passed over: {len(loose)} image(s) in no class folder, such as {loose[0].name!r}")
+    return Layout({split: by for split, by in files.items() if by}, notes)
+
+
+def _splits(folder: Folder) -> dict[Split | None, Folder]:
+    """The folders in `folder` that are splits; none if its folders are classes, or one that holds them."""
+    named: dict[Split | None, Folder] = {}
+    for one in folder.filled.values():
+        if split := split_of(one.name):
+            if (other := named.get(split)) and _descend(one).filled and _descend(other).filled:
                 raise BadInput(
-                    f"{named[split].name!r} and {folder.name!r} in {str(root)!r} both look like {split}"
+                    f"{other.name!r} and {one.name!r} in {str(folder.path)!r} both look like {split}; "
+                    "rename or remove one of them"
                 )
-            named[split] = folder
-    others = [f for f in folders if f not in named.values() and _subfolders(f)]
-    if named and "train" not in named and len(others) == 1:
-        named["train"] = others[0]  # such as simpsons_dataset beside kaggle_simpson_testset
-    if named:
-        return {split: _descend(folder) for split, folder in named.items()}
-    if len(folders) == 1 and not _images(root) and _subfolders(folders[0]):
-        return split_folders(folders[0])
-    return {None: root}
+            named[split] = one
+    others = [one for one in folder.filled.values() if one not in named.values()]
+    if "train" not in named and len(named) == 1 and len(others) == 1:
+        ((split, part),) = named.items()
+        named = {"train": others[0], split: part} if _is_train_of(others[0], part) else {}
+    elif len(named) == 1 and others:
+        named = {}  # `train` beside `bus` is a class of locomotives
+    elif "train" in named and _strangers(named):
+        if others:
+            return {}
+        train, other = (_descend(named["train"]), _strangers(named)[0])
+        raise BadInput(
+            f"{named['train'].name!r} and {other.name!r} in {str(folder.path)!r} have no class in common "
+            f"({_names(train.filled)}; {_names(_descend(other).filled)}); give both the same class folders, "
+            "or rename them if they are classes"
+        )
+    elif "train" in named and not _descend(named["train"]).filled:
+        named = {}
+    return named
 
 
 def split_of(name: str) -> Split | None:
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS), None)
+    return next((_SPLIT_WORDS[w] for w in _words(name) if w in _SPLIT_WORDS), None)
 
 
-def _descend(folder: Path) -> Path:
-    """Through doubled folders such as `seg_train/seg_train` to the one that holds the classes."""
-    inner = _subfolders(folder)
-    if len(inner) == 1 and not _images(folder) and _subfolders(inner[0]) and not _images(inner[0]):
-        return _descend(inner[0])
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
+
+
+def _is_train_of(folder: Folder, part: Folder) -> bool:
+    """Whether `folder`, whose name has no word for a split, is what `part` is the val or test of."""
+    classes, held = _descend(folder).filled, _descend(part)
+    if not classes:
+        return False
+    if _named_after(classes, held.images):
+        return True
+    mine, theirs = (
+        {w.rstrip("s") for w in _words(one.name) if w and w not in _SPLIT_WORDS} for one in (folder, part)
+    )
+    # Such as simpsons_dataset beside kaggle_simpson_testset.
+    related = bool(mine & theirs) or mine <= {w.rstrip("s") for w in _PLAIN}
+    return related and bool(classes.keys() & held.filled.keys())
+
+
+def _strangers(named: Mapping[Split | None, Folder]) -> list[Folder]:
+    """Those of val and test that hold classes, but none of train's."""
+    classes = _descend(named["train"]).filled
+    held = {split: _descend(part) for split, part in named.items()}
+    return [
+        named[split]
+        for split, part in held.items()
+        if split != "train" and len(part.filled) > 1 and classes and not classes.keys() & part.filled.keys()
+        and not _named_after(classes, part.images)
+    ]  # fmt: skip
+
+
+def _descend(folder: Folder) -> Folder:
+    """Through doubled folders such as `seg_train/seg_train` to the one that holds the classes, or images."""
+    filled = list(folder.filled.values())
+    if len(filled) == 1 and not folder.own and (filled[0].filled or filled[0].name == folder.name):
+        return _descend(filled[0]) if filled[0].filled and not filled[0].own else filled[0]
     return folder
 
 
-def files_by_class(parts: Mapping[Split | None, Path]) -> dict[Split | None, dict[str, list[Path]]]:
-    """The images of each split by class.
+def _by_class(
+    parts: Mapping[Split | None, Folder],
+) -> tuple[dict[Split | None, dict[str, tuple[Path, ...]]], list[str]]:
+    """The images of each split by class, and a note for a split that has no classes.
 
-    That is the folder a file is in; where no folder of val or test is a class of train, it is the file's
-    own name, `<class>_<number>`, as in the test set of The Simpsons.
+    The class is the folder a file is in; where no folder of val or test is a class of train, it is the
+    file's own name, `<class>_<number>`, as in the test set of The Simpsons.
     """
-    classes = {sub.name for sub in _subfolders(parts["train"])} if "train" in parts else set()
-    found = {split: _class_files(folder) for split, folder in parts.items()}
-    for split in found:
-        if split != "train" and not classes & found[split].keys():
-            found[split] = _named_after(classes, parts[split]) or found[split]
-    return found
+    classes = parts["train"].filled.keys() if "train" in parts else set()
+    files: dict[Split | None, dict[str, tuple[Path, ...]]] = {}
+    notes = []
+    for split, part in parts.items():
+        copies = _copies(part)
+        files[split] = {label: one.images for label, one in part.filled.items() if label not in copies}
+        if split in ("train", None) or not classes or classes & files[split].keys():
+            continue
+        files[split] = _named_after(classes, part.images)
+        others = len(part.images) - sum(map(len, files[split].values()))
+        if not files[split]:
+            notes.append(f"passed over: {part.name!r}, whose {others} image(s) lie in no class folder")
+        elif others:
+            notes.append(f"{others} left out of {split}: named after no class of train")
+    return files, notes
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    copies = _copies(folder)
-    classes = {s.name: sorted(_images(s, recursive=True)) for s in _subfolders(folder) if s not in copies}
-    return {label: files for label, files in classes.items() if files}
-
-
-def _named_after(classes: Container[str], folder: Path) -> dict[str, list[Path]]:
+def _named_after(classes: Collection[str], images: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(_images(folder, recursive=True)) if classes else ():
+    for path in images:
         label, _, number = path.stem.rpartition("_")
         if label in classes and number.isdecimal():
             found[label].append(path)
-    return dict(found)
+    return {label: tuple(paths) for label, paths in found.items()}
 
 
-def _copies(folder: Path) -> list[Path]:
+def _copies(folder: Folder) -> list[str]:
     """Folders in `folder` that repeat its class folders, such as simpsons_dataset/simpsons_dataset."""
-    subs = _subfolders(folder)
-    names = {sub.name for sub in subs}
-    inner = {sub: {s.name for s in _subfolders(sub)} for sub in subs}
-    return [sub for sub in subs if len(inner[sub]) > 1 and inner[sub] <= names - {sub.name}]
+    names = folder.filled.keys()
+    return [
+        name
+        for name, one in folder.filled.items()
+        if len(one.filled) > 1 and one.filled.keys() <= names - {name}
+    ]
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    """Less hidden ones, and those with results of searches and audits, which are images of no class."""
-    return sorted(
-        p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN) and not _results(p)
-    )
+def _other_readings(folder: Folder, classes: Collection[str]) -> list[str]:
+    """A note where the classes may as well be the folders inside: those that are the same in all of them."""
+    inner = [folder.filled[label].filled.keys() for label in classes]
+    if len(inner) < 2:
+        return []
+    same, all_of_them = set.intersection(*map(set, inner)), set.union(*map(set, inner))
+    if len(same) < 2 or 2 * len(same) < len(all_of_them):
+        return []
+    one = folder.filled[next(iter(sorted(classes)))].path
+    return [
+        f"all {len(inner)} classes hold the same folders ({_names(same)}). If those are the classes, "
+        f"give one of the {len(inner)} instead: --data {str(one)!r}"
+    ]
 
 
-def _results(folder: Path) -> bool:
-    return any((place / name).is_file() for name in _OURS for place in (folder, *_inside(folder)))
-
-
-def _inside(folder: Path) -> list[Path]:
-    with suppress(OSError), os.scandir(folder) as inside:  # who may not read it is told later
-        return [Path(entry) for entry in inside if entry.is_dir(follow_symlinks=False)]
+def _beside(root: Path) -> list[str]:
+    """A note where `root` is itself a split, whose relatives lie beside it."""
+    if not split_of(root.name):
+        return []
+    with suppress(OSError):
+        others = [
+            p.name for p in root.absolute().parent.iterdir() if p != root.absolute() and p.is_dir()
+            and split_of(p.name) not in (None, split_of(root.name))
+        ]  # fmt: skip
+        if others:
+            return [
+                f"beside this folder {_names(others)} lie: give the folder above, "
+                f"{str(root.absolute().parent)!r}, to use both"
+            ]
     return []
 
 
-def _images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Raises OSError where a folder may not be read, which `rglob` would pass over as if it were empty."""
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if recursive and not name.startswith(_HIDDEN)]
-        found += [
-            Path(place, name)
-            for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return found
+def _not_read(
+    root: Path,
+    folder: Folder,
+    parts: Mapping[Split | None, Folder],
+    files: Mapping[Split | None, Mapping[str, Sequence[Path]]],
+) -> list[str]:
+    """Notes on folders without images, copies, what tools wrote, links and files of other kinds."""
+    notes = []
+    places = {one.path: one for part in parts.values() for one in part.below()}
+    others: Counter[str] = sum((one.others for one in places.values() if one.path != root), Counter())
+    for split, part in parts.items():
+        notes += [f"left out: {name!r}, which holds the other classes again" for name in _copies(part)]
+        if split in ("train", None):
+            empty = [one.name for one in part.folders if not one.images]
+            notes += [f"without an image: {', '.join(map(ascii, empty))}"] if empty else []
+    if others:
+        notes.append(f"passed over, no images: {formats.in_words(others)}")
+    around = {folder.path: folder} | places
+    tools = [name for one in around.values() for name in one.passed_over]
+    notes += [f"passed over, not data: {', '.join(tools)}"] if tools else []
+    links = [link for one in around.values() for link in one.links]
+    inside = [f"{link.relative_to(root)!s}" for link in links]
+    notes += [f"links followed: {_names(inside)}"] if inside else []
+    hidden = sorted(name for one in around.values() for name in one.hidden)
+    return notes + ([f"hidden and left out: {', '.join(map(repr, hidden))}"] if hidden else [])
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
+def _holds(outer: Folder, inner: Folder) -> bool:
+    return inner.path.is_relative_to(outer.path)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name!r} ({count} images)" for name, count in counts.items())
+
+
+def _names(names: Iterable[str]) -> str:
+    known = sorted(names)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return ", ".join(map(ascii, known[:SHOWN])) + more
 
 
 def is_text(name: str) -> bool:
@@ -157,23 +269,3 @@ def look_alike(classes: Iterable[str]) -> list[str]:
         for them in alike.values()
         if len(them) > 1
     ]
-
-
-def passed_over(
-    parts: Mapping[Split | None, Path], found: Mapping[Split | None, Mapping[str, Sequence[Path]]]
-) -> list[str]:
-    """A note for folders of images that are passed over, and for files that are named after no class."""
-    notes = []
-    hidden: list[str] = []
-    for split, place in parts.items():
-        with suppress(OSError):  # whose they are and what is in them is nobody's business here
-            hidden += [
-                p.name for p in place.iterdir() if p.name.startswith(_HIDDEN) and p.is_dir() and _images(p)
-            ]
-        notes += [f"left out: {sub.name!r}, which holds the other classes again" for sub in _copies(place)]
-        empty = [s.name for s in _subfolders(place) if s.name not in found[split] and s not in _copies(place)]
-        notes += [f"without an image: {', '.join(map(ascii, empty))}"] if empty else []
-        if split and not any((place / label).is_dir() for label in found[split]):
-            others = len(_images(place, recursive=True)) - sum(map(len, found[split].values()))
-            notes += [f"{others} left out of {split}: named after no class of train"] if others else []
-    return notes + ([f"hidden and left out: {', '.join(map(repr, sorted(hidden)))}"] if hidden else [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from tune_tl.data.layout import Split
@@ -36,11 +36,25 @@ def assign(given: list[File]) -> tuple[list[Split | None], list[str]]:
         )
     else:
         notes.extend(_drop_straddling_copies(splits, given))
-        missing = {s: f for s, f in CARVED.items() if s not in present}
+        notes.append(_carve_missing(splits, given, present))
+    return splits, [note for note in notes if note]
+
+
+def _carve_missing(splits: list[Split | None], given: list[File], present: set[Split]) -> str:
+    """Make val and test where the folder has none, in place, and say how; nothing if it has both."""
+    missing = {split: share for split, share in CARVED.items() if split not in present}
+    if missing.keys() != {"test"}:
         if missing:
             _carve(splits, given, "train", missing)
-            notes.append(f"no {' or '.join(missing)} folder: carved from train, stratified")
-    return splits, notes
+        return f"{' and '.join(missing)} carved from train, stratified" if missing else ""
+    sizes = Counter(splits)
+    wanted = CARVED["test"] * (sizes["train"] + sizes["val"])
+    # A share of train alone would tell little where most images that are held out are in val.
+    if sizes["val"] >= 2 * wanted:
+        _carve(splits, given, "val", {"test": 0.5})
+        return "test is half of the given val, stratified: train keeps all it has"
+    _carve(splits, given, "train", {"test": wanted / sizes["train"]})
+    return "test carved from train, stratified: 15 % of all images"
 
 
 def _carve(
@@ -58,12 +72,11 @@ def _carve(
     by_class: dict[str, list[list[int]]] = defaultdict(list)
     for group in members.values():
         by_class[given[group[0]].label].append(group)
-    for label, groups in sorted(by_class.items()):
-        if len(groups) < 1 + len(fractions):
-            raise BadInput(
-                f"class {label!r} has {len(groups)} distinct image(s), too few to split into train"
-                f"{''.join(', ' + s for s in fractions)}; add images or remove the class"
-            )
+    if source != "val":
+        _require_enough({label: len(groups) for label, groups in by_class.items()}, fractions)
+    for _, groups in sorted(by_class.items()):
+        if len(groups) <= len(fractions):  # stays in val
+            continue
         groups.sort(key=lambda g: given[g[0]].digest)  # by content: file names and folders do not matter
         random.Random(SPLIT_SEED).shuffle(groups)
         total = len(groups)
@@ -73,7 +86,21 @@ def _carve(
                     splits[i] = split
         for group in groups:
             for i in group:
-                splits[i] = "train"
+                splits[i] = source or "train"
+
+
+def _require_enough(distinct: Mapping[str, int], carved: Collection[Split]) -> None:
+    """Raises BadInput, naming every one, if there are classes too small for train and the splits to carve."""
+    small = {label: count for label, count in sorted(distinct.items()) if count < 1 + len(carved)}
+    if not small:
+        return
+    which = ", ".join(f"{label!r} has {count}" for label, count in small.items())
+    what = f"class {which}" if len(small) == 1 else f"{len(small)} classes of {len(distinct)}: {which}"
+    them = "it" if len(small) == 1 else "them"
+    raise BadInput(
+        f"{what} distinct image(s), too few to split into train{''.join(f', {split}' for split in carved)}; "
+        f"add images of {them} ({1 + len(carved)} at least), or move {them} out of the folder"
+    )
 
 
 def _drop_straddling_copies(splits: list[Split | None], given: list[File]) -> list[str]:

@@ -27,6 +27,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from tune_tl.data.folder import Dataset
+from tune_tl.data.formats import formats
 from tune_tl.data.layout import Split
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
@@ -36,9 +37,6 @@ VERSION = 1  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
 MARGIN = 1 << 30  # bytes of disk left free
 ZEROS = bytes(1 << 20)
-# What cameras, scanners and the web make, under whatever suffix. Pillow knows more: PostScript, for one,
-# which it hands to Ghostscript to be run.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 # Error numbers, none among them, of a file that sends its reader to a place that no file has.
 OF_THE_IMAGE = (None, errno.EINVAL, errno.EOVERFLOW)
 
@@ -122,7 +120,7 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     Raises ValueError with a short reason if the file is no whole image.
     """
     try:
-        with Pillow.open(path, formats=FORMATS) as image:
+        with Pillow.open(path, formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, above {MAX_PIXELS // 10**6} million")
             # JPEG decodes at a fraction of its size for a fraction of the cost; twice leaves detail.

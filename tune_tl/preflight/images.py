@@ -14,8 +14,6 @@ from tune_tl.errors import BadInput
 from tune_tl.terminal.progress import progress
 
 SHOWN = 10  # unreadable images listed by name
-# How a file of each suffix that `scan` takes begins: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM.
-_MAGIC = (b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II", b"MM", b"P")
 
 
 def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: Console) -> Dataset:
@@ -56,11 +54,3 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
         )
         dataset = replace(dataset, notes=(*dataset.notes, f"{len(bad)} unreadable image(s) left out"))
     return dataset
-
-
-def begins_as_image(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(8).startswith(_MAGIC)
-    except OSError:
-        return False

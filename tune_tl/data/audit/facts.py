@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from tune_tl.data.store import FORMATS, OF_THE_IMAGE, decode
+from tune_tl.data.formats import formats
+from tune_tl.data.store import OF_THE_IMAGE, decode
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 from tune_tl.terminal.progress import ShowProgress
@@ -89,7 +90,7 @@ def look(path: Path) -> ImageFacts:
     except ValueError as error:
         return ImageFacts(unreadable=str(error))
     try:
-        with Pillow.open(path, formats=FORMATS) as image:
+        with Pillow.open(path, formats=formats()) as image:
             (width, height), mode = image.size, image.mode
             clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             jpeg = image.format in ("JPEG", "MPO")

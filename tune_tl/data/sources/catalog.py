@@ -67,10 +67,11 @@ def resolve(name: str, data: Path | None = None, *, catalog: Mapping[str, Entry]
 def published_split(entry: Entry, root: Path) -> dict[str, Split] | None:
     """The official split, `<class>/<file>` to train, val or test; None if none is published or there.
 
-    The lists are looked for in `root`, the folder of class folders, and beside it. Raises BadInput,
-    naming list and line, unless they put each image of `root` in exactly one split, under its class.
+    The lists are looked for in `root`, the folder of class folders, and in the three above it. Raises
+    BadInput, naming list and line, unless they put each image in exactly one split, under its class.
     """
-    places = [place for place in (root, root.parent) if any((place / w.file).is_file() for w in entry.lists)]
+    above = (root, *root.parents[:3])
+    places = [place for place in above if any((place / w.file).is_file() for w in entry.lists)]
     if not places:
         return None
     place, images = places[0], set(images_under(root))
@@ -155,9 +156,17 @@ def _by_hand(entry: Entry, why: str) -> BadInput:
 
 
 def _local(folder: Path, entry: Entry | None, why: str) -> Resolved:
-    # Unpacked as it was published.
+    # Unpacked as it was published, or wrapped in folders by whoever published it again.
     inner = folder / entry.archive.folder if entry and entry.archive else folder
-    return Resolved((inner if inner.is_dir() else folder).absolute(), "local", entry, why)
+    root = inner if inner.is_dir() else folder
+    while entry and entry.lists and not any((root / label).is_dir() for label in entry.labels):
+        within = [
+            place for place in root.iterdir() if place.is_dir() and not place.name.startswith((".", "__"))
+        ]
+        if len(within) != 1:
+            break
+        root = within[0]
+    return Resolved(root.absolute(), "local", entry, why)
 
 
 def _downloaded(entry: Entry, archive: Archive) -> Resolved | None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.data.layout import IMAGE_SUFFIXES
+from tune_tl.data.formats import IMAGE_SUFFIXES
 from tune_tl.data.sources.archive import unpack_zip
 from tune_tl.data.sources.cifar import unpack_cifar
 from tune_tl.data.sources.download import BadArchive, Unavailable, WrongContent, fetch, host_of

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tune_tl.data.layout import IMAGE_SUFFIXES
+from tune_tl.data.formats import IMAGE_SUFFIXES
 from tune_tl.data.sources.download import host_of
 from tune_tl.data.web.listing import Candidate, in_file, is_web, on_engine, on_page, without_login
 from tune_tl.data.web.visitor import Refused, Web
@@ -176,11 +176,12 @@ def _suffix(content: bytes) -> str:
     """What a file of this content is to end with. Raises Refused if it is no image, or not one we take."""
     from PIL import Image, UnidentifiedImageError
 
-    from tune_tl.data.store import FORMATS, MAX_PIXELS
+    from tune_tl.data.formats import formats
+    from tune_tl.data.store import MAX_PIXELS
 
     many = f"more than {MAX_PIXELS // 10**6} million pixels"
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Refused(many)
             if image.format not in SUFFIXES:

@@ -15,7 +15,7 @@ from queue import Queue
 from typing import NamedTuple
 from urllib.parse import quote_plus, urldefrag, urljoin, urlsplit
 
-from tune_tl.data.layout import IMAGE_SUFFIXES
+from tune_tl.data.formats import IMAGE_SUFFIXES
 from tune_tl.data.web.visitor import Answer, Refused, Web
 from tune_tl.errors import BadInput
 

@@ -1,0 +1,135 @@
+"""A folder as it lies on the disk: which folders below it hold data, which files in them are images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tune_tl.data.formats import IMAGE_SUFFIXES, is_image
+
+_HIDDEN = (".", "__")  # of folders: .ipynb_checkpoints, __MACOSX
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini"})  # files that file managers leave
+# Folders of these names are written by tools, whatever is in them.
+_NAMES = {
+    "mlruns": "MLflow", "mlartifacts": "MLflow", "wandb": "Weights & Biases", "lightning_logs": "Lightning",
+    "ray_results": "Ray", "catboost_info": "CatBoost", "node_modules": "npm", "site-packages": "pip",
+    "CVS": "CVS",
+}  # fmt: skip
+# So are those that hold something of such a name.
+_MARKS = {
+    "search.json": "tune_tl", "audit.json": "tune_tl", ".lock": "tune_tl",  # the last from a search's start
+    "meta.yaml": "MLflow", "MLmodel": "MLflow", "pyvenv.cfg": "a virtual environment",
+    "conda-meta": "a virtual environment", ".hydra": "Hydra", "wandb-metadata.json": "Weights & Biases",
+    "trainer_state.json": "Transformers", "saved_model.pb": "TensorFlow",
+    "args.yaml": "Ultralytics", "learner.pkl": "AutoGluon",
+}  # fmt: skip
+_EVENTS = "events.out.tfevents."  # TensorBoard's files begin so
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder and all that is data below it."""
+
+    path: Path
+    folders: tuple[Folder, ...] = ()  # by name
+    own: tuple[Path, ...] = ()  # images that lie in it and in no folder below, by name
+    others: Counter[str] = field(default_factory=Counter)  # its files that are no images, by suffix
+    passed_over: tuple[str, ...] = ()  # folders in it that are no data, and why
+    hidden: tuple[str, ...] = ()  # folders in it that hold images, but are not shown
+    links: tuple[Path, ...] = ()  # folders in it that are links to others
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def images(self) -> tuple[Path, ...]:
+        """All images below it, by path."""
+        return tuple(sorted((*self.own, *(path for folder in self.folders for path in folder.images))))
+
+    @cached_property
+    def filled(self) -> dict[str, Folder]:
+        """The folders in it that hold images, by name."""
+        return {folder.name: folder for folder in self.folders if folder.images}
+
+    def below(self) -> Iterator[Folder]:
+        """Itself, and every folder below."""
+        yield self
+        for folder in self.folders:
+            yield from folder.below()
+
+
+def read(root: Path) -> Folder:
+    """Every folder and image below `root`, each once; links that lead out of it are followed.
+
+    A file is an image by its suffix, or, where that says nothing, by its content. Raises OSError where
+    something may not be read.
+    """
+    return _read(root, {os.path.realpath(root)})
+
+
+def _read(place: Path, linked: set[str]) -> Folder:
+    """`linked` holds the true paths of the root and of all that links led to, so far."""
+    folders, own, others = [], [], Counter[str]()
+    passed_over, hidden, links = [], [], []
+    with os.scandir(place) as inside:
+        entries = sorted(inside, key=lambda entry: entry.name)
+    for entry in entries:
+        path = place / entry.name
+        if not entry.is_dir():
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
+                continue
+            if is_image(path):
+                own.append(path)
+            else:
+                others[path.suffix.lower()] += 1
+        elif entry.name.startswith(_HIDDEN):
+            hidden += [entry.name] if _holds_images(path) else []
+        elif tool := _tool(path):
+            passed_over.append(f"{entry.name!r} ({tool})")
+        elif entry.is_symlink() and _is_below(real := os.path.realpath(path), linked):
+            passed_over.append(f"{entry.name!r} (a link to {real}, which is read where it lies)")
+        else:
+            if entry.is_symlink():
+                linked.add(real)
+                links.append(path)
+            folders.append(_read(path, linked))
+    return Folder(place, tuple(folders), tuple(own), others, tuple(passed_over), tuple(hidden), tuple(links))
+
+
+def _is_below(real: str, places: Iterable[str]) -> bool:
+    """Whether a true path is one of `places`, above or below one."""
+    return any(os.path.commonpath([real, place]) in (real, place) for place in places)
+
+
+def _tool(folder: Path, deep: int = 3) -> str | None:
+    """Who wrote this folder, where a tool did: it has its mark, or holds folders that have."""
+    if known := _NAMES.get(folder.name):
+        return known
+    inside: list[Path] = []
+    images = False
+    with suppress(OSError), os.scandir(folder) as entries:  # who may not read it is told later
+        for entry in entries:
+            if entry.name.startswith(_EVENTS):
+                return "TensorBoard"
+            if known := _MARKS.get(entry.name):
+                return known
+            images |= Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_HIDDEN):
+                inside.append(Path(entry))
+    if images or not inside or not deep:
+        return None
+    tools = [_tool(one, deep - 1) for one in inside]
+    # Two that have none may well be classes: an environment that lies among them makes no tool's folder.
+    return next(filter(None, tools), None) if tools.count(None) < 2 else None
+
+
+def _holds_images(folder: Path) -> bool:
+    with suppress(OSError), os.scandir(folder) as inside:  # whose it is, is nobody's business here
+        return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in inside)
+    return False
