@@ -23,9 +23,9 @@ import pytest
 from PIL import Image
 
 from support.disks import with_disk
-from tune_tl.data import store
+from tune_tl.data import greys, store
 from tune_tl.data.folder import Dataset, scan
-from tune_tl.data.store import decode, ensure, open_images
+from tune_tl.data.store import decode, ensure, open_images, shown_greys
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 
@@ -503,3 +503,81 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 
 def test_the_cache_lies_where_the_environment_says(empty_cache: Path) -> None:
     assert Path(os.environ["XDG_CACHE_HOME"]) in empty_cache.parents
+
+
+def deep(root: Path, kind: type, high: float, each: int = 4) -> Path:
+    """Classes of brightness, lit by halves from one image to the next, and as 8-bit copies of the same."""
+    for label, share in (("bright", 1.0), ("dim", 0.5)):
+        (root / label).mkdir(parents=True)
+        for n in range(each):
+            values = (np.random.default_rng(n).uniform(0.8, 1, (9, 9)) * share * high).astype(kind)
+            values[0, 0] = share * high
+            Image.fromarray(values).save(root / label / f"{n}.tif")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kind", "high", "white"),
+    [
+        *(
+            (np.uint16, 1023, 1023),
+            (np.uint16, 4095, 4095),
+            (np.uint16, 4000, 4095),
+            (np.uint16, 65535, 65535),
+        ),
+        *((np.uint16, 200, 255), (np.float32, 1, 1), (np.float32, 255, 255), (np.float32, 1000, 1023)),
+        *((np.int32, 70000, 131071), (np.float32, 0.6, 1)),
+    ],
+)
+def test_greys_of_many_bits_have_one_scale_in_a_dataset(
+    tmp_path: Path, kind: type, high: float, white: float
+) -> None:
+    dataset = read(deep(tmp_path / "pictures", kind, high))
+    images = open_images(dataset, 9)
+    found = shown_greys(dataset)
+    assert found == (8, greys.Span(0, white))
+    assert greys.in_words(*found) == f"8 images of more than 8 bits: in all, 0 is black and {white:g} white"
+    for split, rows in images.rows.items():
+        mine = [image for image in dataset.images if image.split == split]
+        for row, image in zip(rows, mine, strict=True):
+            share = 0.5 if "dim" in str(image.path) else 1.0
+            expected = (
+                255 * int(share * high) / white if kind is not np.float32 else 255 * share * high / white
+            )
+            assert abs(int(images.pixels[row].max()) - expected) <= 1
+            again = decode(image.path, [9], found[1])[0]
+            assert (again == images.pixels[row]).all()
+
+
+def test_values_below_zero_and_no_numbers_have_their_place(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    for n, (label, low) in enumerate((label, low) for label in "ab" for low in (-1000.0, -500.0, 0.0, 500.0)):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        values = np.full((4, 4), low + n, dtype=np.float32)
+        values[0] = 3000
+        values[1, 0] = np.nan
+        Image.fromarray(values).save(root / label / f"{n}.tif")
+    dataset = read(root)
+    images = open_images(dataset, 4)
+    assert shown_greys(dataset) == (8, greys.Span(-1000, 3000))
+    assert {int(pixels[0].min()) for pixels in images.pixels} == {255}
+    assert (images.pixels[:, 1, 0] == images.pixels[:, 1, 1]).all()
+
+
+def test_eight_bits_know_no_scale(tmp_path: Path) -> None:
+    dataset = read(pictures(tmp_path / "pictures"))
+    ensure(dataset, [8])
+    assert shown_greys(dataset) is None
+
+
+def test_an_image_without_a_number_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(ValueError, match="none of its values is a number"):
+        decode(tmp_path / "nan.tif", [4])
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_an_image_whose_exif_is_nonsense_is_taken_as_it_is(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "odd"
+    noise(1).save(path, format, exif=b"Exif\0\0no header of TIFF's, but something else")
+    assert one(path, 16).std() > 0

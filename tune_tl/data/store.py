@@ -26,6 +26,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from tune_tl.data import greys
 from tune_tl.data.folder import Dataset
 from tune_tl.data.formats import formats
 from tune_tl.data.layout import Split
@@ -33,7 +34,7 @@ from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.terminal.progress import ShowProgress
 
-VERSION = 1  # of what a byte in the file means; part of its name
+VERSION = 2  # of what a byte in the file means; part of its name
 MAX_PIXELS = 50_000_000  # a larger header is taken for a decompression bomb
 MARGIN = 1 << 30  # bytes of disk left free
 ZEROS = bytes(1 << 20)
@@ -99,12 +100,13 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
                 for left in folder.glob(f"{_key(digests)}-*.part*"):  # by a process that was killed
                     left.unlink()
                 _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
-            if not bad and not about.exists():
-                write_text(about, json.dumps({"dataset": dataset.name, "images": len(digests)}))
-            if missing and not bad:
-                bad = _build(digests, paths, missing, progress)
+                facts: dict[str, Any] = {"dataset": dataset.name, "images": len(digests)}
+                write_text(about, json.dumps(facts))
+                bad = _build(digests, paths, missing, progress, facts)
                 if bad:
                     write_text(known_bad, json.dumps(bad))
+                else:
+                    write_text(about, json.dumps(facts))  # with what the images told
     except OSError as error:
         raise BadInput(
             f"the cache folder {str(folder)!r} cannot be used ({error.strerror or error}); set "
@@ -114,11 +116,33 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
     return {image.path: bad[image.digest] for image in dataset.images if image.digest in bad}
 
 
-def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+def shown_greys(dataset: Dataset) -> tuple[int, greys.Span] | None:
+    """How many images of `dataset` have greys of more than 8 bits, and their scale; None if none has.
+
+    Known once its store is built.
+    """
+    digests = _digests(dataset)
+    try:
+        found = json.loads((_folder() / f"{_key(digests)}.json").read_text()).get("greys")
+        return (int(found["images"]), greys.Span(found["low"], found["high"])) if found else None
+    except (OSError, ValueError):  # described by nobody
+        return None
+
+
+def decode(path: Path, sizes: Sequence[int], shown: greys.Span | None = None) -> list[npt.NDArray[np.uint8]]:
     """The image at each size, (size, size, 3) RGB; turned upright by its EXIF tag.
 
+    Greys of more than 8 bits are scaled as `shown` says, their dataset's scale, or else by their own range.
     Raises ValueError with a short reason if the file is no whole image.
     """
+    image, deep = _upright(path, sizes)
+    if deep is not None:
+        image = greys.eight_bits(deep, shown or greys.scale([greys.span(deep)]))
+    return _squeezed(image, sizes)
+
+
+def _upright(path: Path, sizes: Sequence[int]) -> tuple[Pillow.Image, npt.NDArray[np.float64] | None]:
+    """The image, and its values where it has greys of more than 8 bits. Raises as `decode` does."""
     try:
         with Pillow.open(path, formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -126,7 +150,9 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
             # JPEG decodes at a fraction of its size for a fraction of the cost; twice leaves detail.
             image.draft("RGB", (2 * max(sizes), 2 * max(sizes)))
             image.load()
-            upright = _rgb(ImageOps.exif_transpose(image))
+            upright = _transposed(image)
+            deep = greys.values(upright)
+            return upright if deep is not None else _rgb(upright), deep
     except MemoryError:
         raise BadInput(f"{str(path)!r} cannot be decoded: memory ran out") from None
     # Pillow's readers raise whatever a damaged file makes them stumble over.
@@ -135,18 +161,26 @@ def decode(path: Path, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
             raise BadInput(f"{str(path)!r} cannot be read ({getattr(error, 'strerror', error)})") from None
         empty = path.is_file() and path.stat().st_size == 0
         raise ValueError("empty file" if empty else _short(error)) from None
+
+
+def _squeezed(image: Pillow.Image, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    rgb = image.convert("RGB")
     return [
-        np.asarray(upright.resize((size, size), Pillow.Resampling.BILINEAR), dtype=np.uint8) for size in sizes
+        np.asarray(rgb.resize((size, size), Pillow.Resampling.BILINEAR), dtype=np.uint8) for size in sizes
     ]
 
 
+def _transposed(image: Pillow.Image) -> Pillow.Image:
+    """Upright by its EXIF tag; as it is where that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # the image was decoded: what fails is its description
+        return image
+
+
 def _rgb(image: Pillow.Image) -> Pillow.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.array(image, dtype=np.float64)
-        # In place, for these are eight times the file: convert() would clip 16 bits to white.
-        values /= 65535.0 if values.max(initial=0) > 255 else 255.0
-        values *= 255
-        image = Pillow.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         white = Pillow.new("RGBA", clear.size, "white")
@@ -155,15 +189,29 @@ def _rgb(image: Pillow.Image) -> Pillow.Image:
 
 
 def _build(
-    digests: Sequence[str], paths: dict[str, Path], sizes: Sequence[int], progress: ShowProgress | None
+    digests: Sequence[str],
+    paths: dict[str, Path],
+    sizes: Sequence[int],
+    progress: ShowProgress | None,
+    about: dict[str, Any],
 ) -> dict[str, str]:
     bad: dict[str, str] = {}
     parts = {size: _file(digests, size).with_suffix(f".part{os.getpid()}") for size in sizes}
     arrays: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
 
-    def fill(row: int) -> None:
+    spans: dict[
+        int, greys.Span
+    ] = {}  # of the rows with greys of more than 8 bits, which wait for all others'
+
+    def fill(row: int, shown: greys.Span | None = None) -> None:
         try:
-            for size, pixels in zip(sizes, decode(paths[digests[row]], sizes), strict=True):
+            image, deep = _upright(paths[digests[row]], sizes)
+            if deep is not None and shown is None:
+                spans[row] = greys.span(deep)
+                return
+            if deep is not None and shown is not None:
+                image = greys.eight_bits(deep, shown)
+            for size, pixels in zip(sizes, _squeezed(image, sizes), strict=True):
                 arrays[size][row] = pixels
         except ValueError as error:
             bad[digests[row]] = str(error)
@@ -179,6 +227,12 @@ def _build(
             for done, _ in enumerate(pool.map(fill, range(len(digests))), 1):
                 if progress:
                     progress(done, len(digests))
+            if spans and not bad:
+                shown = greys.scale(spans.values())
+                for done, _ in enumerate(pool.map(lambda row: fill(row, shown), list(spans)), 1):
+                    if progress:
+                        progress(done, len(spans))
+                about["greys"] = {"images": len(spans), "low": shown.low, "high": shown.high}
         if not bad:
             for size, part in parts.items():
                 arrays[size].flush()

@@ -21,7 +21,8 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
 
     Raises BadInput, listing them, if some could not and `drop_bad` does not allow to go on without.
     """
-    from tune_tl.data.store import ensure
+    from tune_tl.data import greys
+    from tune_tl.data.store import ensure, shown_greys
 
     sizes = sorted(set(sizes))
 
@@ -53,4 +54,6 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
             soft_wrap=True,
         )
         dataset = replace(dataset, notes=(*dataset.notes, f"{len(bad)} unreadable image(s) left out"))
+    if deep := shown_greys(dataset):
+        dataset = replace(dataset, notes=(*dataset.notes, greys.in_words(*deep)))
     return dataset

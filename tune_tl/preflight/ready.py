@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from tune_tl.training.weights import Pretrained
 if TYPE_CHECKING:
     from tune_tl.data.store import Images
 
+CLASSES = 12  # named with their images, of more the first
 REPORTS = 100_000_000  # bytes for all that a search writes beside weights
 
 
@@ -100,6 +102,13 @@ def _sound(dataset: Dataset, pretrained: Iterable[Pretrained]) -> bool:
     )
 
 
+def _classes(dataset: Dataset) -> str:
+    """What will be learnt: `cat 120, dog 98`, of many the first."""
+    sizes = Counter(image.label for image in dataset.images)
+    named = [f"{name} {sizes[label]}" for label, name in enumerate(dataset.classes[:CLASSES])]
+    return ", ".join(named + ([f"and {more} more"] if (more := len(dataset.classes) - CLASSES) > 0 else []))
+
+
 def _show(
     console: Console, space: Space, dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]
 ) -> None:
@@ -108,7 +117,7 @@ def _show(
     rows = [
         ("data", f"{dataset.name}, {len(dataset.images)} images in {len(dataset.classes)} classes: {splits}")
     ]
-    rows += [("", text) for text in (f"{dataset.source}: {dataset.root}", *dataset.notes)]
+    rows += [("", text) for text in (_classes(dataset), f"{dataset.source}: {dataset.root}", *dataset.notes)]
     where = {
         "cache": "weights ready",
         "package": "weights from a package",
