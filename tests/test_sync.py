@@ -226,7 +226,7 @@ def test_a_search_that_runs_is_refused(sync: Sync, cwd: Path) -> None:
 def test_a_search_that_is_not_there_is_bad_input(sync: Sync, cwd: Path) -> None:
     code, out, err = sync("dune")
     assert (code, out) == (2, "")
-    assert err == "error: no search named 'dune' in runs/; did you mean done?\n"
+    assert err == "error: no search named 'dune' in runs/, did you mean 'done'?\n"
 
 
 @pytest.mark.parametrize("file", ["search.json", "ledger.jsonl", "result.json"])

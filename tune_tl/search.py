@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from tune_tl.driver import options
 from tune_tl.driver.clock import SearchClock
@@ -24,9 +25,10 @@ def main(arguments: argparse.Namespace) -> int:
     from tune_tl.driver.resuming import begin
     from tune_tl.preflight.ready import check
     from tune_tl.record.folder import opened
-    from tune_tl.tuning.cluster import Cluster
+    from tune_tl.tuning.cluster import Cluster, require_places
 
     console = Console(highlight=False)
+    require_places()
     with (
         opened(given.output, given.name, given.space.name, resume=given.resume) as folder,
         Cluster(given.address) as cluster,
@@ -39,11 +41,13 @@ def main(arguments: argparse.Namespace) -> int:
         # With Ray, Optuna and MLflow, which take seconds: not for mistakes in the data either.
         from tune_tl.driver.conclusion import conclude
         from tune_tl.driver.observers import Observers
-        from tune_tl.tuning.tuner import tune_trials
+        from tune_tl.tuning.tuner import placed, tune_trials
 
+        # Before MLflow hears of a search that could not start.
+        placed(experiment, cluster.resources(folder / "ray.log", partial(console.print, soft_wrap=True)))
         with (
             Observers(experiment, past, clock, console) as observers,
-            going_on(console, given.resume_command(experiment.name)),
+            going_on(console, given.resume_command(experiment.name), folder),
         ):
             ends = past.ends_at(experiment.budget_s)
             with Display(experiment, console, clock, ends, past) as display:

@@ -131,7 +131,7 @@ def test_a_resumed_search_goes_on_from_its_best() -> None:
         display.epoch(third, epoch(1, 0.7))
         assert len(screen.lines) == 2, "0.8 was there before"
         display.epoch(third, epoch(2, 0.85))
-    assert screen.lines[0] == "going on with pets: 2 trials done, 0 cut off"
+    assert screen.lines[0] == "going on with pets: 2 trials done, 4 epochs kept; left: 3 trials"
     assert screen.lines[2:] == [
         "0:05 · 2 of 5 trials done · 1 running · 1 failed · best val F1 0.850 (vgg16, all unfrozen, light, "
         "epoch 2)"

@@ -95,6 +95,35 @@ def test_names_that_the_terminal_has_no_letters_for_are_printed_escaped(encoding
         env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True, check=True,
     )  # fmt: skip
-    assert (
-        done.stdout == {"ascii": b"caf\\udce9 \\xb7 \\xe9\n", "utf-8": "caf\\udce9 · é\n".encode()}[encoding]
+    assert done.stdout == {"ascii": b"caf\\udce9 - \\xe9\n", "utf-8": "caf\\udce9 · é\n".encode()}[encoding]
+
+
+LEAVES = """
+import sys
+from tune_tl.terminal.door import Parser, door, leave
+
+@door(Parser)
+def main(arguments):
+    for n in range(5000):
+        print(n, "some words to fill what is between")
+    print("done", file=open("there", "w"))
+    return 0
+
+leave(main())
+"""
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("how", ["| head -1", ">&-", ">&- 2>&-", "2>&1 | head -1", "<&- >&- 2>&-"])
+def test_output_that_nobody_takes_ends_nothing(tmp_path: Path, how: str, buffered: str) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} leaves.py {how}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": buffered},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "there").read_text() == "done\n", "and is not what was printed"

@@ -6,6 +6,7 @@ Ray's is looked at in a process of its own, in which nothing else has imported M
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -184,3 +185,29 @@ def test_insides_are_used_in_one_place() -> None:
     assert {file.name for file in folder.glob("*.py") if re.search(inside, file.read_text())} == {
         "privates.py"
     }
+
+
+SLOW = """
+import time
+with open("/proc/self/cmdline", "rb") as said:
+    if b"agent.py" in said.read():
+        time.sleep(17)
+"""
+
+
+def test_helpers_that_start_slowly_are_waited_for(tmp_path: Path) -> None:
+    """Ray itself would give them 15 s."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    code = """
+from tune_tl.tuning import privates
+import ray
+with privates.patient_start(120):
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+print(ray.get(ray.remote(lambda: "answered").remote()))
+"""
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "answered\n", done.stderr

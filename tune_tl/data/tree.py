@@ -22,7 +22,8 @@ _NAMES = {
 }  # fmt: skip
 # So are those that hold something of such a name.
 _MARKS = {
-    "search.json": "tune_tl", "audit.json": "tune_tl", ".lock": "tune_tl",  # the last from a search's start
+    "search.json": "tune_tl", "audit.json": "tune_tl",
+    ".lock": "",  # a search that has just begun, of which nothing needs to be said
     "meta.yaml": "MLflow", "MLmodel": "MLflow", "pyvenv.cfg": "a virtual environment",
     "conda-meta": "a virtual environment", ".hydra": "Hydra", "wandb-metadata.json": "Weights & Biases",
     "trainer_state.json": "Transformers", "saved_model.pb": "TensorFlow",
@@ -90,8 +91,8 @@ def _read(place: Path, linked: set[str]) -> Folder:
                 others[path.suffix.lower()] += 1
         elif entry.name.startswith(_HIDDEN):
             hidden += [entry.name] if _holds_images(path) else []
-        elif tool := _tool(path):
-            passed_over.append(f"{entry.name!r} ({tool})")
+        elif (tool := _tool(path)) is not None:
+            passed_over += [f"{entry.name!r} ({tool})"] if tool else []
         elif entry.is_symlink() and _is_below(real := os.path.realpath(path), linked):
             passed_over.append(f"{entry.name!r} (a link to {real}, which is read where it lies)")
         else:
@@ -117,7 +118,7 @@ def _tool(folder: Path, deep: int = 3) -> str | None:
         for entry in entries:
             if entry.name.startswith(_EVENTS):
                 return "TensorBoard"
-            if known := _MARKS.get(entry.name):
+            if (known := _MARKS.get(entry.name)) is not None:
                 return known
             images |= Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_HIDDEN):
@@ -126,7 +127,7 @@ def _tool(folder: Path, deep: int = 3) -> str | None:
         return None
     tools = [_tool(one, deep - 1) for one in inside]
     # Two that have none may well be classes: an environment that lies among them makes no tool's folder.
-    return next(filter(None, tools), None) if tools.count(None) < 2 else None
+    return next((tool for tool in tools if tool is not None), None) if tools.count(None) < 2 else None
 
 
 def _holds_images(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from tune_tl.errors import BadInput
 from tune_tl.experiment import Clock, EpochMetrics, Experiment, Observer, TrialConfig, TrialResult
+from tune_tl.record.book import Book
 from tune_tl.record.ledger import Past
 from tune_tl.terminal.durations import as_clock
 
@@ -46,8 +48,7 @@ class Display(Observer):
             self._better(config, epochs)
         self._notes = past.notes
         if past.ended or past.cut_off:
-            before = f"{len(past.ended)} trials done, {len(past.cut_off)} cut off"
-            self._notes = (f"going on with {experiment.name}: {before}", *self._notes)
+            self._notes = (f"going on with {experiment.name}: {_left(past, experiment)}", *self._notes)
         self._line_at = -LINE_EVERY_S
         self._lock = threading.Lock()  # the panel is drawn in rich's thread
         self._live = Live(
@@ -147,14 +148,43 @@ class Display(Observer):
 
 
 @contextlib.contextmanager
-def going_on(console: Console, command: str) -> Iterator[None]:
-    """Whatever cuts a search off, say what to type to go on."""
+def going_on(console: Console, command: str, folder: Path) -> Iterator[None]:
+    """Whatever cuts the search in `folder` off, say what is done and what to type to go on."""
     try:
         yield
     except BadInput:
         raise
     except BaseException as error:
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
-        console.print(f"{what}; every finished epoch is kept. Go on with:", style="bold")
+        console.print(f"{what}; {_kept(folder)}. Go on with:", style="bold", soft_wrap=True)
         console.print(command, soft_wrap=True, markup=False)
         raise
+
+
+def _kept(folder: Path) -> str:
+    """How much is done, by the record: `3 trials are done, 2 cut off; every finished epoch is kept`."""
+    try:
+        book = Book.read(folder)
+    except (BadInput, OSError):  # of which the command that goes on will tell
+        return "what is on record is kept"
+    if not book.lines:
+        return "no epoch was finished yet"
+    return f"{done(len(book.ended), len(book.unfinished))}; every finished epoch is kept"
+
+
+def done(ended: int, cut_off: int) -> str:
+    """`3 trials done, 2 cut off`."""
+    return f"{ended} trial{'' if ended == 1 else 's'} done" + (f", {cut_off} cut off" if cut_off else "")
+
+
+def _left(past: Past, experiment: Experiment) -> str:
+    """What a resumed search has and has to do: `3 trials done, 1 cut off, 9 epochs kept; left: 2 trials`."""
+    kept = sum(len(result.epochs) for result in past.ended) + sum(map(len, past.cut_off.values()))
+    said = f"{done(len(past.ended), len(past.cut_off))}, {kept} epochs kept"
+    left = []
+    if experiment.trials:
+        more = max(0, experiment.trials - len(past.ended))
+        left.append(f"{more} trial{'' if more == 1 else 's'}")
+    if (ends := past.ends_at(experiment.budget_s)) is not None:
+        left.append(as_clock(max(0.0, ends - past.elapsed_s)))
+    return f"{said}; left: {', at most '.join(left)}" if left else said

@@ -91,6 +91,11 @@ def _taken(folder: Path) -> bool:
         return folder.exists()
 
 
+def _begun(folder: Path) -> bool:
+    """Whether a line is on record there."""
+    return any(file.is_file() and file.stat().st_size for file in (folder / EPOCHS_FILE, folder / ENDS_FILE))
+
+
 def _space_of(folder: Path) -> str | None:
     """What was searched there; None if its record does not say."""
     try:
@@ -107,8 +112,8 @@ def _exists(folder: Path) -> Taken:
 def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
     """Hold `folder`, made if need be, for this process alone; a `fresh` one for a search that is new.
 
-    One that was made here, and that nothing was put into, is removed again. Raises BadInput if it cannot be
-    had, Taken if that is because somebody has it.
+    One that was made here is removed again if nothing was put into it, or if BadInput ends what was to have a
+    first line on record. Raises BadInput if it cannot be had, Taken if that is because somebody has it.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     with contextlib.ExitStack() as held:
@@ -135,6 +140,10 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
             if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
                 raise _exists(folder)
             yield
+        except BadInput:
+            if folder in made and not _begun(folder):  # what could not start leaves nothing
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         finally:
             if folder in made and not _taken(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tune_tl.errors import BadInput
+
 LOCKS = "locks"  # the cache's folder of them
 
 
@@ -76,9 +78,17 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/tune_tl`; `~/.cache/tune_tl` if that is unset or, as its standard has it, relative."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (home if home.is_absolute() else Path.home() / ".cache") / "tune_tl"
+    """`$XDG_CACHE_HOME/tune_tl`; `~/.cache/tune_tl` if that is unset or, as its standard has it, relative.
+
+    Raises BadInput where there is no home either.
+    """
+    place = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not place.is_absolute():
+        try:
+            place = Path.home() / ".cache"
+        except RuntimeError:
+            raise BadInput("there is no home folder to keep a cache in; set HOME or XDG_CACHE_HOME") from None
+    return place / "tune_tl"
 
 
 def lock_of(target: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import functools
 import io
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tune_tl.errors import BadInput
 
@@ -53,11 +54,7 @@ def door(parser: Callable[[], argparse.ArgumentParser], interrupted: str = "") -
 
             main = threading.current_thread() is threading.main_thread()  # the only one that may ask
             before = signal.signal(signal.SIGTERM, on_sigterm) if main else None
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(
-                    stream, io.TextIOWrapper
-                ):  # names of files need not be text, nor a terminal UTF-8
-                    stream.reconfigure(errors="backslashreplace")
+            _open_streams()
             try:
                 code = work(parser().parse_args(words))
                 sys.stdout.flush()
@@ -80,6 +77,55 @@ def door(parser: Callable[[], argparse.ArgumentParser], interrupted: str = "") -
         return program
 
     return decorate
+
+
+# What is printed where there is no such character, in a terminal of another language or of none.
+_PLAIN = {"·": "-", "…": "...", "→": "->", "─": "-", "≤": "<=", "≥": ">="}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    plain = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in found)
+    return "".join(plain), error.end
+
+
+codecs.register_error("tune_tl.plain", _plainly)
+
+
+class _Patient(io.FileIO):
+    """Standard output or error, whose reader may leave: what is written then is lost, and nothing else."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def _open_streams() -> None:
+    """Have standard output and error take whatever is printed, closed, ended or of few characters.
+
+    A descriptor that is closed would become the next file that is opened, and be printed to.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None or stream is getattr(sys, f"__{name}__"):
+            encoding, at_once = "utf-8", True
+            if stream:
+                stream.flush()
+                encoding, at_once = stream.encoding, stream.line_buffering or stream.write_through
+            buffered = io.BufferedWriter(_Patient(descriptor, "wb", closefd=False))
+            made = io.TextIOWrapper(buffered, encoding, "tune_tl.plain", line_buffering=at_once)
+            setattr(sys, name, made)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="tune_tl.plain")
 
 
 def leave(code: int) -> NoReturn:

@@ -23,6 +23,11 @@ if (os.cpu_count() or 1) <= 32:
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 # A worker whose last trial needs long to leave it is waited for: Tune would lose the next trial, in silence.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "300")
+# Ray would have its workers yield to everybody (niceness 15): beside another job a search got a thirtieth of
+# a core, and its budget went by. Whoever wants that starts it with `nice`.
+os.environ.setdefault("RAY_worker_niceness", "0")
+# Of Ray's helpers, which a machine that is busy may take long to start.
+os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")
 # The ledger is what a search is resumed from. Tune's own snapshot costs more with every trial that it has.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
 # Ray imports requests in a thread, and requests a module that warns of a proxy library nobody needs. The

@@ -6,18 +6,23 @@ import contextlib
 import ctypes
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tune_tl.errors import BadInput
+from tune_tl.terminal.durations import in_words
 from tune_tl.tuning import orphans, privates
 
-PATIENCE_S = 20.0  # what Ray has to start and to end in, before it is left to end with this process
+PATIENCE_S = 20.0  # what Ray has to end in, before it is left to end with this process
+SECOND_TRY_S = 180.0  # what it has to start in, where it did not within its own 30 s
+SOCKET_PATH = 107  # bytes, at most, of a socket's path
+SESSION_PATH = len("/ray/session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store")
 
 
 class Cluster:
@@ -34,6 +39,7 @@ class Cluster:
         self._up, self._over = threading.Event(), threading.Event()
         self._resources: dict[str, float] = {}
         self._error: BaseException | None = None
+        self._patient = False
         # What Ray says while the search has no folder yet.
         self._early_output: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the cluster
         self._handler: logging.Handler = logging.NullHandler()
@@ -65,18 +71,29 @@ class Cluster:
         """End what an earlier run of the search in `folder` left running. Raises as `orphans.end_left`."""
         orphans.end_left(folder, self._mark)
 
-    def resources(self, log: Path) -> dict[str, float]:
+    def resources(self, log: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, float]:
         """Wait until it runs; what it has, by Ray's names. From here on Ray's messages go to the file `log`.
 
-        Raises BadInput if there is no cluster at the address.
+        A start that fails on this machine is tried once more, with more patience; `say` is told. Raises
+        BadInput if there is no cluster at the address, or Ray does not start.
         """
         self.start()
         self._up.wait()
+        if isinstance(self._error, NotStarted) and self._thread:
+            say(f"{self._error}; trying once more, for up to {in_words(SECOND_TRY_S)}")
+            self._thread.join()  # and with it what it started
+            self._thread, self._error, self._patient = None, None, True
+            self._up.clear()
+            self.start()
+            self._up.wait()
         self._early_output.seek(0)
         with log.open("ab") as file:
             file.write(self._early_output.read())
+        self._early_output.seek(0)
+        self._early_output.truncate()
         if self._error:
             raise self._error
+        self._handler.close()
         self._handler = logging.FileHandler(log)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logging.getLogger("ray").handlers = [self._handler]  # ray.init took the others away
@@ -87,9 +104,12 @@ class Cluster:
     def _live(self) -> None:
         try:
             with orphans.marked(self._mark):
-                self._resources = _init(self.address, self._early_output)
+                wait_s = SECOND_TRY_S if self._patient else None
+                self._resources = _init(self.address, self._early_output, wait_s)
         except BaseException as error:
             self._error = error
+            self._up.set()
+            return
         self._up.set()
         self._over.wait()
         import ray
@@ -97,19 +117,66 @@ class Cluster:
         ray.shutdown()
 
 
-def _init(address: str | None, output: BinaryIO) -> dict[str, float]:
+class NotStarted(BadInput):
+    """Ray did not start on this machine, for a reason that may pass."""
+
+
+def require_places() -> None:
+    """Raises BadInput if Ray could not put its files where it would, and says what to set."""
+    try:
+        Path.home()
+    except RuntimeError:
+        raise BadInput("there is no home folder, which Ray looks for; set HOME to a folder") from None
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "TMPDIR")
+    place = _place()
+    if len(os.fsencode(place)) + SESSION_PATH > SOCKET_PATH:
+        raise BadInput(
+            f"{variable} {place!r} is too long for the paths of Ray's sockets, by "
+            f"{len(os.fsencode(place)) + SESSION_PATH - SOCKET_PATH} characters; set RAY_TMPDIR to a shorter "
+            "folder, such as RAY_TMPDIR=/tmp"
+        )
+    above = next(folder for folder in (Path(place), *Path(place).absolute().parents) if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise BadInput(f"{variable} {place!r} cannot be written; set RAY_TMPDIR to a folder that can be")
+
+
+def _place() -> str:
+    """Where Ray has its sessions."""
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+
+
+def _give_key() -> None:
+    """A key of this process's own where there is none and no home to keep one in, for Ray would stop."""
+    kept = _kept_key()
+    above = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
+    if not kept.exists() and not os.access(above, os.W_OK):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _kept_key() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+
+
+def _init(address: str | None, output: BinaryIO, wait_s: float | None) -> dict[str, float]:
     logger = logging.getLogger("ray")
     logger.handlers, logger.propagate = [logging.NullHandler()], False
     import ray
     from ray.exceptions import AuthenticationError
 
     privates.log_messages_of_nodes(logger)
+    privates.print_no_warnings()
     local: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 256 << 20,  # pixels and weights travel through files
     }
     try:
-        with _errors_to(output), _sigterm_kept():
+        with contextlib.ExitStack() as around:
+            around.enter_context(_errors_to(output))
+            around.enter_context(_sigterm_kept())
+            if not address:
+                _give_key()
+            if wait_s:
+                around.enter_context(privates.patient_start(wait_s))
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -121,8 +188,24 @@ def _init(address: str | None, output: BinaryIO) -> dict[str, float]:
             f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]}); it must "
             "run, and its key be in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from None
+    except Exception as error:  # Ray raises bare ones
+        if address:
+            raise
+        ray.shutdown()
+        raise _not_started(error, wait_s) from None
     _hide_token()
     return dict(ray.cluster_resources())
+
+
+def _not_started(error: Exception, wait_s: float | None) -> BadInput:
+    reason = " ".join(str(error).split()).split(". ")[0][:200]
+    if not wait_s:
+        return NotStarted(f"Ray did not start ({reason})")
+    logs = Path(_place(), "ray/session_latest/logs")
+    return BadInput(
+        f"Ray did not start, in two tries ({reason}); {logs} may say why. Try again when this machine is "
+        "less busy, or with RAY_TMPDIR on another disk"
+    )
 
 
 @contextlib.contextmanager
@@ -156,6 +239,5 @@ def _errors_to(file: BinaryIO) -> Iterator[None]:
 
 def _hide_token() -> None:
     """Ray writes the key to its clusters where every user of the machine could read it."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     with contextlib.suppress(OSError):
-        token.chmod(0o600)
+        _kept_key().chmod(0o600)

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +37,61 @@ def use_waiting_workers() -> None:
         from ray.tune.execution import class_cache
 
         class_cache.DEFAULT_ENV_VARS.clear()
+
+
+@contextlib.contextmanager
+def patient_start(wait_s: float) -> Iterator[None]:
+    """Ray's node gives its helpers 15 s and itself 30, both written into its code; here it has `wait_s`.
+
+    What it waits for are files with the helpers' ports, so they are given ports beforehand, and a file for
+    the one port that its node would not be told of (ray-project/ray, issue 65983).
+    """
+    import inspect
+
+    from ray._private import parameter, services
+
+    held = [socket.socket() for _ in range(4)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    http, *others = (one.getsockname()[1] for one in held)
+    for one in held:
+        one.close()
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
+    ports = dict(zip(names, others, strict=True)) | {"dashboard_agent_listen_port": http}
+    made, get_node, start_raylet = parameter.RayParams.__init__, services.get_node, services.start_raylet
+    until = time.monotonic() + wait_s
+
+    def with_ports(params: Any, *args: Any, **options: Any) -> None:
+        made(params, *args, **options)
+        params.__dict__.update(ports)
+
+    def waiting(*args: Any) -> Any:
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    def told(*args: Any, **options: Any) -> Any:
+        given = inspect.signature(start_raylet).bind(*args, **options).arguments
+        name = f"dashboard_agent_listen_port_{given['node_id']}"
+        Path(given["session_dir"], name).write_text(str(http))
+        return start_raylet(*args, **options)
+
+    parameter.RayParams.__init__, services.get_node, services.start_raylet = with_ports, waiting, told
+    try:
+        yield
+    finally:
+        parameter.RayParams.__init__, services.get_node = made, get_node
+        services.start_raylet = start_raylet
+
+
+def print_no_warnings() -> None:
+    """ray.init takes all handlers away from Ray's logger; what it warns of then is printed by Python's last
+    resort, and a bar of rich's brings that to the terminal."""
+    logging.getLogger("ray._private").addHandler(logging.NullHandler())
 
 
 def log_messages_of_nodes(logger: logging.Logger) -> None:

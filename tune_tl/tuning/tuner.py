@@ -43,7 +43,7 @@ def tune_trials(
     OSError if an observer or a trial has no disk to write to.
     """
     resources = cluster.resources(experiment.folder / "ray.log")
-    experiment = _placed(experiment, resources)
+    experiment = placed(experiment, resources)
     needs = {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}
     slots = _slots(resources, needs)
     relay = Relay(observers, clock, experiment, past)
@@ -131,7 +131,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _placed(experiment: Experiment, resources: Mapping[str, float]) -> Experiment:
+def placed(experiment: Experiment, resources: Mapping[str, float]) -> Experiment:
     """The experiment with its GPUs decided; BadInput if no trial would ever start."""
     gpus = experiment.gpus_per_trial
     placed = replace(experiment, gpus_per_trial=min(1.0, resources.get("GPU", 0.0)) if gpus is None else gpus)
