@@ -25,7 +25,7 @@ from PIL import Image
 from support.disks import with_disk
 from tune_tl.data import greys, store
 from tune_tl.data.folder import Dataset, scan
-from tune_tl.data.store import decode, ensure, open_images, shown_greys
+from tune_tl.data.store import about, decode, ensure, open_images
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 
@@ -534,9 +534,12 @@ def test_greys_of_many_bits_have_one_scale_in_a_dataset(
 ) -> None:
     dataset = read(deep(tmp_path / "pictures", kind, high))
     images = open_images(dataset, 9)
-    found = shown_greys(dataset)
-    assert found == (8, greys.Span(0, white))
-    assert greys.in_words(*found) == f"8 images of more than 8 bits: in all, 0 is black and {white:g} white"
+    found = about(dataset)
+    assert (found.deep, found.shown) == (8, greys.Span(0, white))
+    assert (
+        greys.in_words(found.deep, greys.Span(0, white))
+        == f"8 images of more than 8 bits: in all, 0 is black and {white:g} white"
+    )
     for split, rows in images.rows.items():
         mine = [image for image in dataset.images if image.split == split]
         for row, image in zip(rows, mine, strict=True):
@@ -545,7 +548,7 @@ def test_greys_of_many_bits_have_one_scale_in_a_dataset(
                 255 * int(share * high) / white if kind is not np.float32 else 255 * share * high / white
             )
             assert abs(int(images.pixels[row].max()) - expected) <= 1
-            again = decode(image.path, [9], found[1])[0]
+            again = decode(image.path, [9], found.shown)[0]
             assert (again == images.pixels[row]).all()
 
 
@@ -559,7 +562,7 @@ def test_values_below_zero_and_no_numbers_have_their_place(tmp_path: Path) -> No
         Image.fromarray(values).save(root / label / f"{n}.tif")
     dataset = read(root)
     images = open_images(dataset, 4)
-    assert shown_greys(dataset) == (8, greys.Span(-1000, 3000))
+    assert (about(dataset).deep, about(dataset).shown) == (8, greys.Span(-1000, 3000))
     assert {int(pixels[0].min()) for pixels in images.pixels} == {255}
     assert (images.pixels[:, 1, 0] == images.pixels[:, 1, 1]).all()
 
@@ -567,7 +570,7 @@ def test_values_below_zero_and_no_numbers_have_their_place(tmp_path: Path) -> No
 def test_eight_bits_know_no_scale(tmp_path: Path) -> None:
     dataset = read(pictures(tmp_path / "pictures"))
     ensure(dataset, [8])
-    assert shown_greys(dataset) is None
+    assert about(dataset).shown is None
 
 
 def test_an_image_without_a_number_is_refused(tmp_path: Path) -> None:
@@ -581,3 +584,23 @@ def test_an_image_whose_exif_is_nonsense_is_taken_as_it_is(tmp_path: Path, forma
     path = tmp_path / "odd"
     noise(1).save(path, format, exif=b"Exif\0\0no header of TIFF's, but something else")
     assert one(path, 16).std() > 0
+
+
+def test_images_that_are_odd_among_the_others_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    for n in range(24):
+        (root / "cat").mkdir(parents=True, exist_ok=True)
+        (root / "dog").mkdir(parents=True, exist_ok=True)
+        noise(n, 60, 50).save(root / ("cat" if n % 2 else "dog") / f"{n}.png")
+    ensure(read(root), [8])
+    assert about(read(root)).odd == 0
+    Image.new("P", (120, 120), 3).save(root / "cat" / "placeholder.gif")
+    noise(100, 400, 40).save(root / "cat" / "long.png")
+    noise(101, 9, 9).save(root / "dog" / "tiny.png")
+    ensure(read(root), [8, 16])
+    assert about(read(root)).odd == 3
+
+
+def test_what_all_images_share_is_not_odd(tmp_path: Path) -> None:
+    ensure(read(pictures(tmp_path / "pictures")), [8])  # 30 pixels high, each
+    assert about(read(tmp_path / "pictures")).odd == 0

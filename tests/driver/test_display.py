@@ -152,7 +152,7 @@ def test_a_terminal_shows_running_trials_the_best_and_the_time_left() -> None:
     )
     assert "8:20 left" in panel
     assert re.search(r"^━[━╺╸]+ *$", plain, re.MULTILINE)  # the bar has a line of its own
-    assert re.search(r"running +epoch +val F1 +train loss +images/s", plain)
+    assert re.search(r"running +epoch +val F1 +loss +images/s", plain)
     assert re.search(r"mobilenet_v2, 3 stages unfrozen, light +3/8 +0\.750 +0\.250 +140", plain)
     assert re.search(r"resnet18, frozen, light +0/8", plain)
 

@@ -436,11 +436,11 @@ def test_whatever_bytes_a_file_holds_it_is_a_space_or_refused(
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h", 7200), ("1h1s", 3601), ("600", 600), (600, 600),
-        (1.5, 1.5), ("0.5s", 0.5), (" 10M ", 600), ("1h30m5.5s", 5405.5), ("999999h", 999999 * 3600),
+        ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h", 7200), ("1h1s", 3601), ("0.5s", 0.5),
+        (" 10M ", 600), ("1h30m5.5s", 5405.5), ("999999h", 999999 * 3600),
     ],
 )  # fmt: skip
-def test_durations_are_read(text: str | int | float, wanted: float) -> None:
+def test_durations_are_read(text: str, wanted: float) -> None:
     assert reading.seconds(text) == wanted
 
 
@@ -454,3 +454,34 @@ def test_what_is_no_duration_is_refused_by_name(text: str | float) -> None:
         reading.seconds(text)
     assert repr(str(text)) in str(error.value)
     assert "10m" in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["5", 600, 1.5, "0.5"])
+def test_a_duration_without_a_unit_is_refused(number: str | float) -> None:
+    with pytest.raises(
+        BadInput, match=f"^budget '{number}' has no unit; write {number}s, {number}m or {number}h$"
+    ):
+        reading.seconds(number)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("there/nothing", "no such folder or file: 'there/nothing'"),
+        ("~/no_such_thing", "no such folder or file"),
+        ("./garbage", "no such folder or file: './garbage'; garbage alone is the space of that name"),
+        ("pets.zip", "'pets.zip' is an archive: unpack it, and give the folder"),
+        ("pets.tar.gz", "is an archive: unpack it"),
+        ("cat.jpg", "'cat.jpg' is a file; give a folder of class folders, or a YAML file"),
+        ("garbge", "unknown search space 'garbge', did you mean 'garbage'?"),
+    ],
+)
+def test_what_is_no_space_is_named_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pets.zip", "pets.tar.gz", "cat.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadInput) as error:
+        reading.load(space)
+    assert said in str(error.value)

@@ -98,7 +98,7 @@ def test_a_start_that_fails_is_tried_again_with_more_patience(
     with Cluster(None) as cluster:
         assert cluster.resources(tmp_path / "ray.log", said.append) == {"CPU": 2.0}
     assert tries == [None, clusters.SECOND_TRY_S]
-    assert said == ["Ray did not start (slow); trying once more, for up to 3 min 0 s"]
+    assert said == ["Ray did not start (slow); trying once more, for up to 180 s"]
 
 
 def test_a_second_start_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

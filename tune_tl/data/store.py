@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from tune_tl.data import greys
 from tune_tl.data.folder import Dataset
 from tune_tl.data.formats import formats
 from tune_tl.data.layout import Split
+from tune_tl.data.oddities import Appearance, count
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.terminal.progress import ShowProgress
@@ -90,7 +91,7 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
     paths = {image.digest: image.path for image in dataset.images}
     folder = _folder()
     known_bad = _file(digests, 0).with_suffix(".bad.json")
-    about = folder / f"{_key(digests)}.json"
+    description = folder / f"{_key(digests)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(_file(digests, 0).with_suffix(".lock")):
@@ -101,12 +102,12 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
                     left.unlink()
                 _require_room(folder, sum(len(digests) * size * size * 3 for size in missing))
                 facts: dict[str, Any] = {"dataset": dataset.name, "images": len(digests)}
-                write_text(about, json.dumps(facts))
+                write_text(description, json.dumps(facts))
                 bad = _build(digests, paths, missing, progress, facts)
                 if bad:
                     write_text(known_bad, json.dumps(bad))
                 else:
-                    write_text(about, json.dumps(facts))  # with what the images told
+                    write_text(description, json.dumps(facts))  # with what the images told
     except OSError as error:
         raise BadInput(
             f"the cache folder {str(folder)!r} cannot be used ({error.strerror or error}); set "
@@ -116,17 +117,23 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
     return {image.path: bad[image.digest] for image in dataset.images if image.digest in bad}
 
 
-def shown_greys(dataset: Dataset) -> tuple[int, greys.Span] | None:
-    """How many images of `dataset` have greys of more than 8 bits, and their scale; None if none has.
+class About(NamedTuple):
+    """What building the store of a dataset told of its images."""
 
-    Known once its store is built.
-    """
-    digests = _digests(dataset)
+    odd: int = 0  # that an audit would call so
+    deep: int = 0  # with greys of more than 8 bits
+    shown: greys.Span | None = None  # the scale of those
+
+
+def about(dataset: Dataset) -> About:
+    """What is known of the images of `dataset`, once its store is built."""
     try:
-        found = json.loads((_folder() / f"{_key(digests)}.json").read_text()).get("greys")
-        return (int(found["images"]), greys.Span(found["low"], found["high"])) if found else None
-    except (OSError, ValueError):  # described by nobody
-        return None
+        found = json.loads((_folder() / f"{_key(_digests(dataset))}.json").read_text())
+        deep = found.get("greys")
+        shown = greys.Span(deep["low"], deep["high"]) if deep else None
+        return About(int(found.get("odd", 0)), int(deep["images"]) if deep else 0, shown)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # described by nobody
+        return About()
 
 
 def decode(path: Path, sizes: Sequence[int], shown: greys.Span | None = None) -> list[npt.NDArray[np.uint8]]:
@@ -135,24 +142,30 @@ def decode(path: Path, sizes: Sequence[int], shown: greys.Span | None = None) ->
     Greys of more than 8 bits are scaled as `shown` says, their dataset's scale, or else by their own range.
     Raises ValueError with a short reason if the file is no whole image.
     """
-    image, deep = _upright(path, sizes)
+    image, deep, _ = _upright(path, sizes)
     if deep is not None:
         image = greys.eight_bits(deep, shown or greys.scale([greys.span(deep)]))
     return _squeezed(image, sizes)
 
 
-def _upright(path: Path, sizes: Sequence[int]) -> tuple[Pillow.Image, npt.NDArray[np.float64] | None]:
-    """The image, and its values where it has greys of more than 8 bits. Raises as `decode` does."""
+def _upright(
+    path: Path, sizes: Sequence[int]
+) -> tuple[Pillow.Image, npt.NDArray[np.float64] | None, tuple[str, tuple[int, int]]]:
+    """The image, its values where it has greys of more than 8 bits, and the mode and size that its file has.
+
+    Raises as `decode` does.
+    """
     try:
         with Pillow.open(path, formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, above {MAX_PIXELS // 10**6} million")
+            mode, size = image.mode, image.size
             # JPEG decodes at a fraction of its size for a fraction of the cost; twice leaves detail.
             image.draft("RGB", (2 * max(sizes), 2 * max(sizes)))
             image.load()
             upright = _transposed(image)
             deep = greys.values(upright)
-            return upright if deep is not None else _rgb(upright), deep
+            return upright if deep is not None else _rgb(upright), deep, (mode, size)
     except MemoryError:
         raise BadInput(f"{str(path)!r} cannot be decoded: memory ran out") from None
     # Pillow's readers raise whatever a damaged file makes them stumble over.
@@ -193,19 +206,18 @@ def _build(
     paths: dict[str, Path],
     sizes: Sequence[int],
     progress: ShowProgress | None,
-    about: dict[str, Any],
+    told: dict[str, Any],
 ) -> dict[str, str]:
     bad: dict[str, str] = {}
     parts = {size: _file(digests, size).with_suffix(f".part{os.getpid()}") for size in sizes}
     arrays: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
-
-    spans: dict[
-        int, greys.Span
-    ] = {}  # of the rows with greys of more than 8 bits, which wait for all others'
+    seen: dict[int, Appearance] = {}
+    # Of the rows with greys of more than 8 bits, whose scale follows from all of them.
+    spans: dict[int, greys.Span] = {}
 
     def fill(row: int, shown: greys.Span | None = None) -> None:
         try:
-            image, deep = _upright(paths[digests[row]], sizes)
+            image, deep, (mode, (width, height)) = _upright(paths[digests[row]], sizes)
             if deep is not None and shown is None:
                 spans[row] = greys.span(deep)
                 return
@@ -213,6 +225,7 @@ def _build(
                 image = greys.eight_bits(deep, shown)
             for size, pixels in zip(sizes, _squeezed(image, sizes), strict=True):
                 arrays[size][row] = pixels
+            seen[row] = Appearance(width, height, mode, float(pixels.std(axis=(0, 1)).max()))
         except ValueError as error:
             bad[digests[row]] = str(error)
 
@@ -232,8 +245,10 @@ def _build(
                 for done, _ in enumerate(pool.map(lambda row: fill(row, shown), list(spans)), 1):
                     if progress:
                         progress(done, len(spans))
-                about["greys"] = {"images": len(spans), "low": shown.low, "high": shown.high}
+                told["greys"] = {"images": len(spans), "low": shown.low, "high": shown.high}
         if not bad:
+            if odd := count(seen.values()):
+                told["odd"] = odd
             for size, part in parts.items():
                 arrays[size].flush()
                 part.rename(_file(digests, size))

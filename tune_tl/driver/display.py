@@ -21,6 +21,7 @@ from tune_tl.record.ledger import Past
 from tune_tl.terminal.durations import as_clock
 
 LINE_EVERY_S = 20.0  # off a terminal: a line at most this often
+NARROW = 60  # columns of a terminal below which running trials show less
 BEST_EVERY_S = 2.0  # and for a new best, once the last line is this old
 
 
@@ -127,16 +128,18 @@ class Display(Observer):
 
     def _panel(self) -> Group:
         with self._lock:
-            table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-            for title in ("running", "epoch", "val F1", "train loss", "images/s"):
-                table.add_column(title, justify="left" if title == "running" else "right")
+            table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+            table.add_column("running", overflow="ellipsis", no_wrap=True)
+            for title in ("epoch", "val F1", "loss", "images/s")[: 4 if self._console.width >= NARROW else 2]:
+                table.add_column(title, justify="right", no_wrap=True)
             for config, metrics in self._running.values():
                 numbers = (
                     (f"{metrics.val_f1:.3f}", f"{metrics.train_loss:.3f}", f"{metrics.images_per_s:.0f}")
                     if metrics
                     else ("", "", "")
                 )
-                table.add_row(config.in_words, f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers)
+                cells = (f"{metrics.epoch if metrics else 0}/{config.epochs}", *numbers)
+                table.add_row(config.in_words, *cells[: len(table.columns) - 1])
             bar = Padding(self._bar(), 0)  # a bar alone ends no line
             return Group(bar, Text(self._progress()), table)
 
@@ -144,7 +147,8 @@ class Display(Observer):
         experiment = self._experiment
         shares = [self._clock() / self._ends] if self._ends else []
         shares += [self._done / experiment.trials] if experiment.trials else []
-        return ProgressBar(total=1.0, completed=min(1.0, max(shares, default=0.0)), width=60)
+        completed = min(1.0, max(shares, default=0.0))
+        return ProgressBar(total=1.0, completed=completed, width=min(60, self._console.width))
 
 
 @contextlib.contextmanager

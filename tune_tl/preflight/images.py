@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
     Raises BadInput, listing them, if some could not and `drop_bad` does not allow to go on without.
     """
     from tune_tl.data import greys
-    from tune_tl.data.store import ensure, shown_greys
+    from tune_tl.data.store import about, ensure
 
     sizes = sorted(set(sizes))
 
@@ -54,6 +55,10 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
             soft_wrap=True,
         )
         dataset = replace(dataset, notes=(*dataset.notes, f"{len(bad)} unreadable image(s) left out"))
-    if deep := shown_greys(dataset):
-        dataset = replace(dataset, notes=(*dataset.notes, greys.in_words(*deep)))
-    return dataset
+    known, notes = about(dataset), []
+    if known.shown:
+        notes.append(greys.in_words(known.deep, known.shown))
+    if known.odd and not dataset.left_out_by:
+        named = dataset.name if dataset.source != "local" else str(dataset.root)
+        notes.append(f"{known.odd} look odd among the others: python -m tune_tl.audit {shlex.quote(named)}")
+    return replace(dataset, notes=(*dataset.notes, *notes))

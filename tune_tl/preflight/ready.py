@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tune_tl.data.store import Images
 
 CLASSES = 12  # named with their images, of more the first
+WORTH_A_WORD = 100_000_000  # bytes of decoded images
 REPORTS = 100_000_000  # bytes for all that a search writes beside weights
 
 
@@ -131,5 +132,13 @@ def _show(
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)
         rows += [("missing", f"{names}:"), ("", why)]
+    decoded = sum(
+        3 * size * size for size in {n for found in ready.values() for n in space.sizes(found.backbone)}
+    )
+    if (needed := decoded * len(dataset.images)) >= WORTH_A_WORD:
+        rows.append(
+            ("cache", f"{needed / 1e9:.1f} GB of decoded images in {cache_dir()}, activations on top;")
+        )
+        rows.append(("", "python -m tune_tl.cache shows what is there and clears it"))
     for label, text in rows:
         console.print(Text.assemble((f"{label:11}", "bold"), text), soft_wrap=True)

@@ -21,6 +21,7 @@ from tune_tl.spaces.space import Choice, Domain, Range, Space
 from tune_tl.terminal.durations import seconds
 
 SETTINGS = ("dataset", "trials", "budget", "strategy", "bad_images", "clean", "first")
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z"})
 DEFAULT = "default"  # the space of a folder that has none of its own
 # Read at once, and never more than memory holds: aliases of aliases multiply, merge keys most of all, and
 # what lies deep takes PyYAML long.
@@ -61,9 +62,16 @@ def load(space: str) -> tuple[Space, Path | None]:
         return _parse(path.stem, path), None
     if is_folder:
         return replace(_parse(DEFAULT, named[DEFAULT]), name=path.resolve().name), path
+    if is_file:
+        if path.suffix.lower() in ARCHIVES:
+            raise BadInput(f"{space!r} is an archive: unpack it, and give the folder")
+        raise BadInput(f"{space!r} is a file; give a folder of class folders, or a YAML file")
+    if space != path.name or space.startswith("~"):
+        hint = f"; {path.name} alone is the space of that name" if path.name in named else ""
+        raise BadInput(f"no such folder or file: {space!r}{hint}")
     raise BadInput(
-        f"unknown search space {space!r}{near(space, named)}; give one of {', '.join(sorted(named))}, "
-        "a YAML file or a folder of class folders"
+        f"unknown search space {space!r}{near(space, named)}, and no folder of that name is here; give one "
+        f"of {', '.join(sorted(named))}, a YAML file or a folder of class folders"
     )
 
 

@@ -99,7 +99,9 @@ class SearchRuns:
             scores[BEST_VAL_F1] = (result.best.val_f1, result.best.epoch)
         tags |= {"resource": result.resource, "reason": result.reason or ""}
         trial.log(at, metrics=scores, tags=tags)
-        trial.close(_STATUS[result.state], at)
+        # One that the budget ended before its first epoch has come to nothing: no green tick.
+        ended_early = result.state is State.STOPPED and not result.epochs
+        trial.close("KILLED" if ended_early else _STATUS[result.state], at)
 
     def leave(self, config: TrialConfig, epochs: Iterable[EpochMetrics], at: int) -> None:
         """A trial was cut off after these epochs."""

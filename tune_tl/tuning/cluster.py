@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tune_tl.errors import BadInput
-from tune_tl.terminal.durations import in_words
 from tune_tl.tuning import orphans, privates
 
 PATIENCE_S = 20.0  # what Ray has to end in, before it is left to end with this process
@@ -80,7 +79,7 @@ class Cluster:
         self.start()
         self._up.wait()
         if isinstance(self._error, NotStarted) and self._thread:
-            say(f"{self._error}; trying once more, for up to {in_words(SECOND_TRY_S)}")
+            say(f"{self._error}; trying once more, for up to {SECOND_TRY_S:.0f} s")
             self._thread.join()  # and with it what it started
             self._thread, self._error, self._patient = None, None, True
             self._up.clear()

@@ -13,16 +13,13 @@ import numpy as np
 from tune_tl.data.audit.alike import alike_pairs, detailed
 from tune_tl.data.audit.facts import ImageFacts, cannot_read, gather
 from tune_tl.data.folder import File, Found
+from tune_tl.data.oddities import FEW, Appearance, oddities
 from tune_tl.terminal.progress import ShowProgress
 
 Kind = Literal["unreadable", "half-decoded", "tiny", "odd shape", "odd mode", "no colour", "blank"]
 Copies = Literal["exact", "near", "mirrored"]
 
-TINY = 32  # pixels of the shorter side: below, there is less than the smallest network here looks at
-LONG = 4.0  # times as long as wide
-BLANK = 4.0  # standard deviation of the pixels, of 255, in every channel
 COLOURLESS = 1.5  # mean difference of the channels, of 255; JPEG leaves a little
-FEW = 0.2  # of all images: what fewer share is odd, what more do is how these images are
 
 
 @dataclass(frozen=True)
@@ -125,17 +122,12 @@ def _odd(found: Found, facts: Mapping[str, ImageFacts]) -> dict[Kind, dict[Path,
             continue
         if one.half:
             odd["half-decoded"][file.path] = one.half
-        short, long = sorted((one.width, one.height))
-        if short < TINY:
-            odd["tiny"][file.path] = f"{one.width}x{one.height}"
-        if long > LONG * short:
-            odd["odd shape"][file.path] = f"{one.width}x{one.height}"
-        rare = modes[one.mode] <= FEW * len(whole)
-        if (rare and one.mode != "L") or one.frames > 1:
-            odd["odd mode"][file.path] = one.mode + (f", {one.frames} frames" if one.frames > 1 else "")
-        if one.pixels.std(axis=(0, 1)).max() < BLANK:
-            odd["blank"][file.path] = "nearly one colour"
-        elif few_grey and file.digest in grey:
+        spread = float(one.pixels.std(axis=(0, 1)).max())
+        seen = Appearance(one.width, one.height, one.mode, spread, one.frames)
+        about = oddities(seen, modes)
+        for kind, why in about.items():
+            odd[kind][file.path] = why
+        if "blank" not in about and few_grey and file.digest in grey:
             odd["no colour"][file.path] = "grey, most others are not"
     return odd
 
