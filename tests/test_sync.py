@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -293,3 +294,37 @@ def size(database: Path) -> int:
         total = sum(store.execute(f"select count(*) from {name}").fetchone()[0] for name in tables)
     store.close()
     return total
+
+
+def test_a_deleted_experiment_is_brought_back_by_the_command_that_is_told(sync: Sync, cwd: Path) -> None:
+    assert sync("done")[0] == 0
+    client = MlflowClient(f"sqlite:///{cwd / 'mlflow.db'}")
+    (one,) = [each for each in client.search_experiments() if each.name != "Default"]
+    client.delete_experiment(one.experiment_id)
+    code, out, err = sync("done")
+    assert (code, out) == (2, "")
+    assert f"takes nothing: its experiment {one.name!r} is deleted; `MLFLOW_TRACKING_URI=sqlite:////" in err
+    assert err.endswith("brings it back; then run this again\n")
+    command = err.split("`")[1].replace(" mlflow ", f" {sys.executable} -m mlflow ")
+    subprocess.run(command, shell=True, cwd=cwd, check=True, capture_output=True)
+    assert sync("done")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("acf3f17fdcc7", "an older MLflow's; copy it, then `mlflow db upgrade sqlite:///{}` makes them"),
+        ("ffffffffffff", "a newer MLflow's; `pip install --upgrade mlflow`, or give another --tracking-uri"),
+    ],
+)
+def test_a_store_of_another_version_is_told_with_the_whole_way_out(
+    cwd: Path, version: str, said: str
+) -> None:
+    file = cwd / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("update alembic_version set version_num=?", (version,))
+    process = start(cwd=cwd)  # a process of its own: MLflow looks at a store once
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f"takes nothing: its tables are {said.format(file)}" in err
+    assert err.endswith("; then run this again\n")

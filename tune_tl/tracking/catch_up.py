@@ -55,6 +55,8 @@ def catch_up(
         if why := health.unfit(error):
             way_out = "move it away, or give another --tracking-uri"
             raise Incomplete(f"{where} is left alone: {why}; {way_out}") from None
+        if stuck := health.stuck(error, uri):
+            raise Incomplete(f"{where} takes nothing: {stuck}; then run this again") from None
         raise Incomplete(f"{where} does not answer: {health.reason(error)}; run this again") from None
     if refused:
         raise Incomplete(f"{where} refused a record: {refused}; all others are there")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import queue
+import re
+import shlex
 import sqlite3
 import threading
 from pathlib import Path
@@ -30,6 +32,10 @@ class Unfit(Exception):
     """The store must not be written to: what is in it is damaged, or something else's."""
 
 
+class Stuck(Exception):
+    """The store answers, and takes nothing until a person has mended it. The message says how."""
+
+
 def check(uri: str) -> None:
     """Return if the store can be written to, as far as a glance tells. Raises Away and Unfit."""
     found: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -49,6 +55,24 @@ def unfit(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE:
             return f"it is damaged ({error})"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def stuck(error: BaseException | None, uri: str) -> str | None:
+    """What is so, and the command that mends it, if a person has to mend the store first."""
+    while error:
+        if isinstance(error, Stuck):
+            return str(error)
+        if found := re.search(r"out-of-date database schema \(found version (\w+)", str(error)):
+            from mlflow.store import db_migrations
+
+            known = Path(db_migrations.__file__).parent / "versions"
+            if not any(known.glob(f"{found[1]}_*.py")):
+                way = "`pip install --upgrade mlflow`, or give another --tracking-uri"
+                return f"its tables are a newer MLflow's; {way}"
+            command = f"mlflow db upgrade {shlex.quote(redacted(uri))}"
+            return f"its tables are an older MLflow's; copy it, then `{command}` makes them this one's"
         error = error.__cause__ or error.__context__
     return None
 

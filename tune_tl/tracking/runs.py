@@ -10,6 +10,7 @@ import glob
 import hashlib
 import math
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -18,7 +19,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from tune_tl.tracking.store import sqlite_file
+from tune_tl.tracking.health import Stuck
+from tune_tl.tracking.store import redacted, sqlite_file
 
 _METRICS_A_BATCH = 1000  # MLflow's limit
 _LONGEST_TAG = 5000  # characters
@@ -143,6 +145,10 @@ class Runs:
 
 def _experiment(client: Any, name: str, uri: str) -> str:
     found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":  # and no other may have its name
+        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(redacted(uri))} {restore}"
+        raise Stuck(f"its experiment {name!r} is deleted; `{command}` brings it back")
     if found:
         return str(found.experiment_id)
     database = sqlite_file(uri)

@@ -126,8 +126,11 @@ class Tracker(Observer):
                     way_out = f"move it away, then run {search.sync_command}"
                     self._wait(f"is left alone: {why}; {way_out}")
                     return
-                if runs is None or not health.is_refusal(error):
-                    self._wait(f"does not answer: {health.reason(error)}")
+                stuck = health.stuck(error, self._uri)
+                if stuck or runs is None or not health.is_refusal(error):
+                    self._wait(
+                        f"takes nothing: {stuck}" if stuck else f"does not answer: {health.reason(error)}"
+                    )
                     if self._closing.is_set():
                         return
                     self._closing.wait(pause)
