@@ -20,15 +20,15 @@ DOORS = {
 
 def parser() -> argparse.ArgumentParser:
     made = Parser(prog="python -m tune_tl", description=__doc__, add_help=False)
-    made.add_argument("words", nargs=argparse.REMAINDER)
+    made.add_argument("-h", "--help", action="store_true")
+    made.add_argument("words", nargs="*")
     return made
 
 
 @door(parser)
 def main(arguments: argparse.Namespace) -> int:
     """Print them; 2 if one was named, for each is a module of its own."""
-    words = [word for word in arguments.words if not word.startswith("-")]
-    if words:
+    if words := arguments.words:
         hint = f"; it is python -m tune_tl.{words[0]}" if words[0] in DOORS else near(words[0], DOORS)
         raise BadInput(f"{words[0]!r} is no argument of python -m tune_tl{hint}")
     width = max(map(len, DOORS))

@@ -272,6 +272,12 @@ def test_a_test_set_that_is_missing_is_made_large_enough(
     assert tuple(dataset.count(split) for split in SPLITS) == sizes
 
 
+def test_a_class_given_for_the_whole_is_told(tmp_path: Path) -> None:
+    fill(tmp_path / "pets", {"cat": 10, "dog": 10})
+    with pytest.raises(BadInput, match=f"Is it a class itself\\? Then give '{tmp_path / 'pets'}'"):
+        read(tmp_path / "pets" / "cat")
+
+
 def test_all_classes_that_are_too_small_are_named_at_once(tmp_path: Path) -> None:
     fill(tmp_path, {"cat": 9, "dog": 2, "emu": 1, "owl": 3})
     with pytest.raises(

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from tune_tl.data.formats import is_image
 from tune_tl.data.layout import SPLITS, Split, is_text, lay_out, look_alike, split_of
 from tune_tl.data.splitting import assign
 from tune_tl.errors import BadInput
@@ -125,9 +126,11 @@ def list_images(root: Path, published: Mapping[str, Split] | None = None) -> Fou
     classes = tuple(sorted({label for files in by_class.values() for label in files}))
     # Where train/ and test/ hold the images themselves they are no classes.
     if not classes or (None in by_class and all(split_of(label) for label in classes)):
+        up = str(root.absolute().parent)
+        above = f". Is it a class itself? Then give {up!r}" if _has_images(root) else ""
         raise BadInput(
             f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
-            "train/<class>/<image>"
+            f"train/<class>/<image>{above}"
         )
     for label in classes:
         if not is_text(label):
@@ -168,6 +171,10 @@ def arrange(found: Found, *, name: str, source: Source = "local", without: Colle
     dataset = Dataset(name, source, place, found.classes, images, tuple(notes), left_out)
     _require_every_class(dataset)
     return dataset
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.is_file() and is_image(path) for path in folder.iterdir())
 
 
 def _digest(path: Path) -> str:

@@ -36,7 +36,7 @@ def find_dataset(
     own = space if source == "local" and name != named else name
     without = cleaned.read(made, found) if made else ()
     dataset = arrange(found, name=own, source=source, without=without)
-    if made:
+    if made and dataset.left_out:
         audit_notes.append(_left_out(dataset, made))
     if dataset.left_out and PUBLISHED in notes:
         notes[notes.index(PUBLISHED)] = f"{PUBLISHED}, less {_images(len(dataset.left_out))}"

@@ -64,6 +64,8 @@ def suspects(
             labels, probabilities, filter_by="both", return_indices_ranked_by="self_confidence", n_jobs=1
         )
     sound = [row for row in doubted if probabilities[row].max() > TIMES * probabilities[row, labels[row]]]
+    if not sound:
+        return {}, "no label is doubted"
     right = float((probabilities.argmax(axis=1) == labels).mean())
     note = f"labels are doubted by a probe on {pretrained.backbone.name} that is right for {right:.0%}"
     return {files[row].path: _why(classes, probabilities[row], labels[row]) for row in sound}, note
