@@ -27,7 +27,7 @@ def test_every_command_is_named_with_what_it_does(
     ("words", "said"),
     [
         (
-            ["search", "garbage"],
+            ["search", "x"],
             "'search' is no argument of python -m tune_tl; it is python -m tune_tl.search",
         ),
         (["serch"], "'serch' is no argument of python -m tune_tl, did you mean 'search'?"),
