@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tune_tl.data import store
+from tune_tl.data import decoding
 from tune_tl.data.sources.archive import unpack_zip
 from tune_tl.data.sources.download import Unavailable
 from tune_tl.driver import options
@@ -299,7 +299,7 @@ def test_an_image_that_was_changed_somewhere_is_one_or_refused(
     path = tmp_path_factory.getbasetemp() / "changed.jpg"
     path.write_bytes(changed(data.draw(st.sampled_from(REAL)), data.draw))
     with understood_or(ValueError):
-        (pixels,) = store.decode(path, [8])
+        (pixels,) = decoding.decode(path, [8])
         assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
 
 
@@ -309,7 +309,7 @@ def test_any_bytes_are_an_image_or_refused(tmp_path_factory: Any, content: bytes
     path = tmp_path_factory.getbasetemp() / "bytes.jpg"
     path.write_bytes(content)
     with understood_or(ValueError):
-        store.decode(path, [8])
+        decoding.decode(path, [8])
 
 
 # Archives

@@ -149,7 +149,7 @@ def test_an_image_that_is_a_program_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
     code = (
-        "import sys; from pathlib import Path; from tune_tl.data.store import decode\n"
+        "import sys; from pathlib import Path; from tune_tl.data.decoding import decode\n"
         "try:\n    decode(Path(sys.argv[1]), [8])\nexcept ValueError as error:\n    print(error)"
     )
     done = subprocess.run(

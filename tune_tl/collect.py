@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.data.layout import is_text
+from tune_tl.data.names import is_text
 from tune_tl.data.web.collecting import PROVENANCE, Kept, Outcome, Wanted, collect
 from tune_tl.data.web.listing import ENGINES, MOST_FOUND, is_web, listed, without_login
 from tune_tl.errors import BadInput

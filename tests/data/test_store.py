@@ -24,8 +24,9 @@ from PIL import Image
 
 from support.disks import with_disk
 from tune_tl.data import greys, store
+from tune_tl.data.decoding import decode
 from tune_tl.data.folder import Dataset, scan
-from tune_tl.data.store import about, decode, ensure, open_images
+from tune_tl.data.store import about, ensure, open_images
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 
@@ -270,7 +271,7 @@ BAD = {
 WITHIN = """
 import resource, sys
 from pathlib import Path
-from tune_tl.data.store import decode
+from tune_tl.data.decoding import decode
 
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + int(sys.argv[1])

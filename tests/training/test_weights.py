@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from support.file_server import FileServer
+from tune_tl.data.decoding import decode
 from tune_tl.data.sources.download import Unavailable, Unreachable, WrongContent
-from tune_tl.data.store import decode
 from tune_tl.errors import BadInput
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES, Backbone

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tune_tl.data.formats import is_image
-from tune_tl.data.layout import SPLITS, Split, is_text, lay_out, look_alike, split_of
+from tune_tl.data.layout import SPLITS, Split, lay_out, split_of
+from tune_tl.data.names import is_text, look_alike
 from tune_tl.data.splitting import assign
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +53,9 @@ def lay_out(root: Path) -> Layout:
     files, notes = _by_class(parts)
     if None in parts:
         notes += _other_readings(folder, files[None])
-    elif others := [f for f in folder.filled.values() if not any(_holds(f, p) for p in parts.values())]:
+    elif others := [
+        f for f in folder.filled.values() if not any(p.path.is_relative_to(f.path) for p in parts.values())
+    ]:
         notes.append(f"passed over, no split: {_counted({f.name: len(f.images) for f in others})}")
     notes += _beside(root) if None in parts else []
     notes += _not_read(root, folder, parts, files)
@@ -240,10 +241,6 @@ def _not_read(
     return notes + ([f"hidden and left out: {', '.join(map(repr, hidden))}"] if hidden else [])
 
 
-def _holds(outer: Folder, inner: Folder) -> bool:
-    return inner.path.is_relative_to(outer.path)
-
-
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name!r} ({count} images)" for name, count in counts.items())
 
@@ -252,20 +249,3 @@ def _names(names: Iterable[str]) -> str:
     known = sorted(names)
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return ", ".join(map(ascii, known[:SHOWN])) + more
-
-
-def is_text(name: str) -> bool:
-    """Whether a name can be shown in one line: no control characters, no bytes that are not UTF-8."""
-    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
-
-
-def look_alike(classes: Iterable[str]) -> list[str]:
-    """A note for classes that a person would hardly tell apart: most often one class, written in two ways."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for label in classes:
-        alike[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
-    return [
-        f"look alike, but are {len(them)} classes: {', '.join(map(ascii, them))}"
-        for them in alike.values()
-        if len(them) > 1
-    ]

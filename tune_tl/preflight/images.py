@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tune_tl.data.folder import Dataset
-from tune_tl.data.layout import is_text
+from tune_tl.data.names import is_text
 from tune_tl.errors import BadInput
 from tune_tl.terminal.progress import progress
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from tune_tl.data.layout import is_text
+from tune_tl.data.names import is_text
 from tune_tl.errors import BadInput, near
 from tune_tl.record.json_files import RESULT_FILE, SEARCH_FILE, SearchFacts
 from tune_tl.record.ledger import ENDS_FILE, EPOCHS_FILE

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tune_tl.data.folder import Dataset
-from tune_tl.data.layout import is_text
+from tune_tl.data.names import is_text
 from tune_tl.storage.files import write_text
 
 MANIFEST_FILE = "images.json"

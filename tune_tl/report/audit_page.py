@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_tl.data.audit.findings import Copies, CopyGroup, Findings, left_out
+from tune_tl.data.decoding import decode
 from tune_tl.data.folder import File
-from tune_tl.data.layout import is_text
-from tune_tl.data.store import decode
+from tune_tl.data.names import is_text
 from tune_tl.errors import BadInput
 from tune_tl.report import templates
 from tune_tl.storage.files import write_text

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tune_tl.data.layout import is_text
+from tune_tl.data.names import is_text
 from tune_tl.data.sources.entries import CATALOG
 from tune_tl.errors import BadInput, near
 from tune_tl.experiment import CONFIG_FIELDS, RULES, TrialConfig

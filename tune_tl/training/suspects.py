@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tune_tl.data.audit.findings import Findings, left_out
+from tune_tl.data.decoding import decode
 from tune_tl.data.folder import File
-from tune_tl.data.store import decode
 from tune_tl.training import weights
 from tune_tl.training.backbones import BACKBONES
 from tune_tl.training.weights import Pretrained

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
+from tune_tl.data.decoding import OF_THE_IMAGE, decode
 from tune_tl.data.formats import formats
-from tune_tl.data.store import OF_THE_IMAGE, decode
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 from tune_tl.terminal.progress import ShowProgress

@@ -83,7 +83,7 @@ class Kept:
 
     def add(self, wanted: Wanted, found: Candidate, content: bytes) -> None:
         """Write an image, then its line in the record. Raises Refused if it is none, or not a new one."""
-        from tune_tl.data.store import decode
+        from tune_tl.data.decoding import decode
 
         digest = hashlib.sha256(content).hexdigest()
         if digest in self._digests:
@@ -176,8 +176,8 @@ def _suffix(content: bytes) -> str:
     """What a file of this content is to end with. Raises Refused if it is no image, or not one we take."""
     from PIL import Image, UnidentifiedImageError
 
+    from tune_tl.data.decoding import MAX_PIXELS
     from tune_tl.data.formats import formats
-    from tune_tl.data.store import MAX_PIXELS
 
     many = f"more than {MAX_PIXELS // 10**6} million pixels"
     try:
