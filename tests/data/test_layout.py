@@ -128,7 +128,7 @@ def test_one_level_too_high_is_told_with_both_readings(tmp_path: Path, rendering
 
 def test_one_level_too_low_is_told(tmp_path: Path) -> None:
     fill(tmp_path, each("train val", "cat dog"))
-    assert told(read(tmp_path / "train"), "beside this folder 'val' lie", repr(str(tmp_path)))
+    assert told(read(tmp_path / "train"), "beside this folder: 'val'; to use all", repr(str(tmp_path)))
     assert not told(read(tmp_path), "beside")
 
 

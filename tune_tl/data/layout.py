@@ -110,9 +110,7 @@ def _is_train_of(folder: Folder, part: Folder) -> bool:
         return False
     if _named_after(classes, held.images):
         return True
-    mine, theirs = (
-        {w.rstrip("s") for w in _words(one.name) if w and w not in _SPLIT_WORDS} for one in (folder, part)
-    )
+    mine, theirs = _stem(folder.name), _stem(part.name)
     # Such as simpsons_dataset beside kaggle_simpson_testset.
     related = bool(mine & theirs) or mine <= {w.rstrip("s") for w in _PLAIN}
     return related and bool(classes.keys() & held.filled.keys())
@@ -192,26 +190,27 @@ def _other_readings(folder: Folder, classes: Collection[str]) -> list[str]:
         return []
     one = folder.filled[next(iter(sorted(classes)))].path
     return [
-        f"all {len(inner)} classes hold the same folders ({_names(same)}). If those are the classes, "
+        f"the {len(inner)} classes hold the same folders ({_names(same)}). If those are the classes, "
         f"give one of the {len(inner)} instead: --data {str(one)!r}"
     ]
 
 
 def _beside(root: Path) -> list[str]:
     """A note where `root` is itself a split, whose relatives lie beside it."""
-    if not split_of(root.name):
+    place = root.absolute()
+    if not split_of(place.name):
         return []
-    with suppress(OSError):
-        others = [
-            p.name for p in root.absolute().parent.iterdir() if p != root.absolute() and p.is_dir()
-            and split_of(p.name) not in (None, split_of(root.name))
-        ]  # fmt: skip
-        if others:
-            return [
-                f"beside this folder {_names(others)} lie: give the folder above, "
-                f"{str(root.absolute().parent)!r}, to use both"
-            ]
+    with suppress(OSError):  # what lies above may be nobody's business
+        beside = [p.name for p in place.parent.iterdir() if p != place and p.is_dir() and split_of(p.name)]
+        if others := [name for name in beside if _stem(name) == _stem(place.name)]:
+            above = f"to use all, give the folder above: {str(place.parent)!r}"
+            return [f"beside this folder: {_names(others)}; {above}"]
     return []
+
+
+def _stem(name: str) -> set[str]:
+    """The words of a split's name that say what it is the split of."""
+    return {word.rstrip("s") for word in _words(name) if word and word not in _SPLIT_WORDS}
 
 
 def _not_read(
