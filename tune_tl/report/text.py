@@ -21,6 +21,7 @@ from tune_tl.terminal.durations import amount, in_words
 
 BANNER = "drawn sample images, not photographs"
 WIDE = 118  # columns from which the ranked trials show everything on one line each
+TABLE = 72  # columns from which tables lose nothing; below, each row is a few lines
 
 
 def text(board: Leaderboard, by: By | str = By.STRATEGY, top: int | None = None) -> RenderableType:
@@ -81,7 +82,17 @@ class Ranked:
     rows: Sequence[Row]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._wide() if options.max_width >= WIDE else self._narrow()
+        if options.max_width < TABLE:
+            yield from map(self._lines, self.rows)
+        else:
+            yield self._wide() if options.max_width >= WIDE else self._narrow()
+
+    def _lines(self, row: Row) -> Text:
+        config, result = row.config, row.result
+        test = f"\n  test F1 {interval(row.test)}" if row.test else ""
+        spent = f"{len(result.epochs)} epochs, {amount(result.cost)} {unit(result)}, {result.state.value}"
+        said = f"{row.rank} {row.trial}  val F1 {row.val_f1:.3f}{test}\n  {config.in_words}\n  {spent}"
+        return Text(said, style="bold" if row.rank == 1 else "")
 
     def _wide(self) -> Table:
         table = _table(
@@ -122,8 +133,25 @@ class Ranked:
         return table
 
 
-def unranked(board: Leaderboard) -> Table:
+@dataclass(frozen=True)
+class Fitting:
+    """A table, or on a terminal too narrow for it the same in lines."""
+
+    table: Table
+    title: str
+    lines: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= TABLE:
+            yield self.table
+        else:
+            yield Text(self.title, style="bold")
+            yield from map(Text, self.lines)
+
+
+def unranked(board: Leaderboard) -> Fitting:
     """The trials without a score, and why."""
+    lines = []
     table = _table("trial", "backbone", "unfreeze>", "state", title="Without a score")
     table.add_column("reason", overflow="fold")
     for each in board.unranked:
@@ -132,16 +160,18 @@ def unranked(board: Leaderboard) -> Table:
             *(each.result.trial, config.backbone, _unfreeze(config), each.result.state.value),
             Text(each.reason),  # not markup: a reason may hold [brackets]
         )
-    return table
+        lines.append(f"{each.result.trial} {each.result.state.value}: {config.in_words}\n  {each.reason}")
+    return Fitting(table, "Without a score", lines)
 
 
-def groups(rows: Sequence[comparison.Group], title: str) -> Table:
+def groups(rows: Sequence[comparison.Group], title: str) -> Fitting:
     """A comparison: a label's line sums up the indented ones below it."""
     units = list(dict.fromkeys(unit for row in rows for unit in row.cost))
     cost = units[0] if len(units) == 1 else "cost"
     table = _table("", "scored>", "best>", "median>", f"{cost}>", "test F1 [95 %]", title=title)
     table.columns[0].overflow, table.columns[0].no_wrap = "fold", False
     parts = Counter(row.label for row in rows if row.part)
+    lines = []
     for row in rows:
         if row.part and parts[row.label] == 1 and sum(r.label == row.label for r in rows) == 2:
             continue  # says what the line above it says
@@ -156,7 +186,11 @@ def groups(rows: Sequence[comparison.Group], title: str) -> Table:
             *(f1(row.best), f1(row.median), spent, interval(row.test)),
             style="bold" if nested and not row.part else None,
         )
-    return table
+        test = f"\n  test F1 {interval(row.test)}" if row.test else ""
+        scores = f"best {f1(row.best)}, median {f1(row.median)}"
+        scored = f"{row.trials - row.unranked} of {row.trials} scored, {costs(row.cost)}"
+        lines.append(f"{name}\n  {scores}{test}\n  {scored}")
+    return Fitting(table, title, lines)
 
 
 def notes(board: Leaderboard) -> list[str]:
