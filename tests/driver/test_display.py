@@ -23,11 +23,16 @@ class Screen:
     """A display that writes where the test reads, at times that the test sets."""
 
     def __init__(
-        self, *, terminal: bool = False, past: Sequence[TrialResult] = (), budget_s: float | None = None
+        self,
+        *,
+        terminal: bool = False,
+        past: Sequence[TrialResult] = (),
+        budget_s: float | None = None,
+        width: int = 120,
     ) -> None:
         self.now = 0.0
         self._file = StringIO()
-        console = Console(file=self._file, force_terminal=terminal, width=120, highlight=False)
+        console = Console(file=self._file, force_terminal=terminal, width=width, highlight=False)
         experiment = Experiment("pets", 5, budget_s, "asha-tpe", 0, Path("/runs"))
         self.display = Display(experiment, console, lambda: self.now, budget_s, Past(tuple(past)))
 
@@ -155,6 +160,20 @@ def test_a_terminal_shows_running_trials_the_best_and_the_time_left() -> None:
     assert re.search(r"running +epoch +val F1 +loss +images/s", plain)
     assert re.search(r"mobilenet_v2, 3 stages unfrozen, light +3/8 +0\.750 +0\.250 +140", plain)
     assert re.search(r"resnet18, frozen, light +0/8", plain)
+
+
+@pytest.mark.parametrize(
+    ("width", "said"), [(80, "light   3/8  0.750 0.250"), (40, "mobilenet_v2, 3 stages u.*  3/8")]
+)
+def test_a_running_trial_has_one_line_however_narrow_the_terminal(width: int, said: str) -> None:
+    screen = Screen(terminal=True, width=width)
+    with screen.display as display:
+        display.begin(ONE)
+        display.epoch(ONE, epoch(3, 0.75))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.text)
+    (line,) = {line.rstrip() for line in plain.splitlines() if " 3/8" in line}
+    assert len(line) <= width
+    assert re.search(re.sub(" +", " +", said), line)
 
 
 def test_a_trial_that_ended_leaves_the_panel() -> None:

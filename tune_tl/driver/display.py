@@ -131,7 +131,7 @@ class Display(Observer):
             table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
             table.add_column("running", overflow="ellipsis", no_wrap=True)
             for title in ("epoch", "val F1", "loss", "images/s")[: 4 if self._console.width >= NARROW else 2]:
-                table.add_column(title, justify="right", no_wrap=True)
+                table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
             for config, metrics in self._running.values():
                 numbers = (
                     (f"{metrics.val_f1:.3f}", f"{metrics.train_loss:.3f}", f"{metrics.images_per_s:.0f}")
