@@ -163,7 +163,7 @@ def test_a_terminal_shows_running_trials_the_best_and_the_time_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "said"), [(80, "light   3/8  0.750 0.250"), (40, "mobilenet_v2, 3 stages u.*  3/8")]
+    ("width", "said"), [(80, "light   3/8  0.750 0.250"), (40, "mobilenet_v2, 3 stages.*  3/8  0.750")]
 )
 def test_a_running_trial_has_one_line_however_narrow_the_terminal(width: int, said: str) -> None:
     screen = Screen(terminal=True, width=width)

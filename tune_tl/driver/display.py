@@ -129,8 +129,11 @@ class Display(Observer):
     def _panel(self) -> Group:
         with self._lock:
             table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-            table.add_column("running", overflow="ellipsis", no_wrap=True)
-            for title in ("epoch", "val F1", "loss", "images/s")[: 4 if self._console.width >= NARROW else 2]:
+            width = self._console.width
+            titles = ("epoch", "val F1", "loss", "images/s")[: 4 if width >= NARROW else 2]
+            room = width - sum(len(title) + 1 for title in titles) - 1
+            table.add_column("running", overflow="ellipsis", no_wrap=True, max_width=max(8, room))
+            for title in titles:
                 table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
             for config, metrics in self._running.values():
                 numbers = (
