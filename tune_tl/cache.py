@@ -15,6 +15,8 @@ from tune_tl.storage.contents import CacheEntry
 from tune_tl.storage.files import cache_dir
 from tune_tl.terminal.door import Parser, door
 
+NARROW = 70  # columns of a terminal below which only kind, name and size are shown
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
@@ -60,14 +62,16 @@ def _list(root: Path, entries: Sequence[CacheEntry], as_json: bool) -> None:
     from rich.filesize import decimal
     from rich.table import Table
 
-    table = Table("kind", "what", "entries", "size", "last used", "", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.columns[2].justify = table.columns[3].justify = "right"
-    for column in (0, 2, 3, 4):
-        table.columns[column].no_wrap = True
-    for row in rows:
-        words = (row["kind"], row["name"], str(row["entries"]), decimal(row["bytes"]))
-        table.add_row(*words, row["last_used"][:10], row["in_use"])
     console = Console(highlight=False, markup=False)
+    titles = ("kind", "what", "size", "entries", "last used", "")
+    shown = titles if console.width >= NARROW else titles[:3]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in shown:
+        right = title in ("size", "entries")
+        table.add_column(title, justify="right" if right else "left", no_wrap=title not in ("what", ""))
+    for row in rows:
+        words = (row["kind"], row["name"], decimal(row["bytes"]), str(row["entries"]), row["last_used"][:10])
+        table.add_row(*(*words, row["in_use"])[: len(shown)])
     if rows:
         console.print(table)
     console.print(f"{decimal(total)} in {root}, {decimal(free)} free on its disk", soft_wrap=True)
