@@ -28,7 +28,8 @@ def main(arguments: argparse.Namespace) -> int:
     from tune_tl.tuning.cluster import Cluster, require_places
 
     console = Console(highlight=False)
-    require_places()
+    if given.address is None:
+        require_places()
     with (
         opened(given.output, given.name, given.space.name, resume=given.resume) as folder,
         Cluster(given.address) as cluster,
@@ -44,11 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
         from tune_tl.tuning.tuner import placed, tune_trials
 
         # Before MLflow hears of a search that could not start.
-        placed(experiment, cluster.resources(folder / "ray.log", partial(console.print, soft_wrap=True)))
-        with (
-            Observers(experiment, past, clock, console) as observers,
-            going_on(console, given.resume_command(experiment.name), folder),
-        ):
+        go_on = partial(going_on, console, given.resume_command(experiment.name), folder)
+        with go_on():
+            placed(experiment, cluster.resources(folder / "ray.log", partial(console.print, soft_wrap=True)))
+        with Observers(experiment, past, clock, console) as observers, go_on():
             ends = past.ends_at(experiment.budget_s)
             with Display(experiment, console, clock, ends, past) as display:
                 everybody = [*observers.all, display]

@@ -17,8 +17,8 @@ import pytest
 from tune_tl.data import splitting
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.formats import IMAGE_SUFFIXES
-from tune_tl.data.layout import SPLITS
 from tune_tl.data.sources.catalog import published_split, resolve
+from tune_tl.data.splits import SPLITS
 from tune_tl.errors import BadInput
 
 REAL = Path(__file__).parents[3] / "shared" / "datasets"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tune_tl.data import formats
 from tune_tl.data.folder import Dataset, scan
-from tune_tl.data.layout import SPLITS
+from tune_tl.data.splits import SPLITS
 from tune_tl.errors import BadInput
 
 Counts = Mapping[str, int]
@@ -60,6 +60,96 @@ def test_a_word_for_a_split_in_a_class_makes_it_no_split(tmp_path: Path, made: C
     dataset = read(fill(tmp_path, made))
     assert dataset.classes == tuple(classes.split())
     assert len(dataset.images) == sum(made.values())
+
+
+@pytest.mark.parametrize(
+    ("made", "sizes"),
+    [
+        (each("train", "cat dog") | {"figures": 9}, (12, 4, 4)),
+        (each("train", "cat dog") | {"train_unlabelled": 9}, (12, 4, 4)),
+        (each("images", "cat dog") | {"test": 9}, (12, 4, 4)),
+        (each("images", "cat dog") | {"images_test": 9}, (12, 4, 4)),
+        (each("data", "cat dog") | {"docs/img": 9, "notebooks": 2}, (12, 4, 4)),
+        (each("data/train data/test", "cat dog") | {"docs/img": 9}, (16, 4, 20)),
+        (each("train_test_split/train train_test_split/test", "cat dog"), (16, 4, 20)),
+        (each("train/train train/valid", "cat dog"), (20, 10, 10)),
+        (each("Training Test", "cat dog") | {"test-multiple_fruits": 9}, (16, 4, 20)),
+        (each("train labelled_test", "cat dog") | {"test": 9}, (16, 4, 20)),
+        (each("animals animals-val animals-test", "cat dog"), (20, 20, 20)),
+        (each("rps rps-test-set rps-validation", "cat dog"), (20, 20, 20)),
+        (each("images val test", "cat dog"), (20, 20, 20)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_lies_beside_is_passed_over_and_told(
+    tmp_path: Path, made: Counts, sizes: tuple[int, int, int]
+) -> None:
+    dataset = read(fill(tmp_path, made))
+    assert dataset.classes == ("cat", "dog")
+    assert tuple(dataset.count(split) for split in SPLITS) == sizes
+    for place, count in made.items():
+        if not place.endswith(("cat", "dog")):
+            assert told(dataset, "passed over", repr(place.split("/")[0]), f"{count} image")
+
+
+@pytest.mark.parametrize(
+    ("made", "classes", "said"),
+    [
+        (
+            each("train", "steam electric") | {"bus": 9, "tram": 9},
+            "bus train tram",
+            "class 'train' holds folders",
+        ),
+        (
+            each("cat dog", "train test"),
+            "cat dog",
+            "each class holds 'test', 'train', which are not read as splits",
+        ),
+        (each("positive_test negative_test", "a b"), "negative_test positive_test", "hold the same folders"),
+        ({"test positive": 9, "test negative": 9}, "test negative,test positive", "split by tune_tl"),
+        ({"training_fake": 9, "training_real": 9}, "training_fake training_real", "split by tune_tl"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_classes_that_could_be_something_else_are_told(
+    tmp_path: Path, made: Counts, classes: str, said: str
+) -> None:
+    dataset = read(fill(tmp_path, made))
+    assert dataset.classes == tuple(classes.split("," if "," in classes else " "))
+    assert told(dataset, said)
+
+
+def test_a_split_that_cannot_be_decoded_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, each("train", "cat dog") | each("test", "cat dog", 0))
+    for label in ("cat", "dog"):
+        (tmp_path / "test" / label / "a.dcm").write_bytes(bytes(200))
+    dataset = read(tmp_path)
+    assert told(dataset, "without an image: 'test'")
+    assert told(dataset, "passed over, no images: 2 .dcm (convert")
+
+
+def test_images_beside_the_classes_of_a_split_are_told(tmp_path: Path) -> None:
+    dataset = read(fill(tmp_path, each("train val", "cat dog") | {"train": 7}))
+    assert told(dataset, "passed over: 7 images of 'train' in no class folder")
+
+
+@pytest.mark.parametrize(
+    "mark", ["cat/.lock", "cat/meta.yaml", "train/meta.yaml", "train/.lock", "train/wandb/x"]
+)
+def test_a_mark_among_images_makes_no_tools_folder(tmp_path: Path, mark: str) -> None:
+    fill(tmp_path, each("train val", "cat dog") if "train" in mark else {"cat": 10, "dog": 10})
+    (tmp_path / mark).parent.mkdir(exist_ok=True)
+    (tmp_path / mark).write_text("x")
+    assert read(tmp_path).classes == ("cat", "dog")
+
+
+def test_an_error_tells_what_was_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, {"cat": 10, "dog": 10})
+    (tmp_path / "dog" / "pyvenv.cfg").write_text("x")
+    with pytest.raises(
+        BadInput, match=r"one class only \('cat'\).*not data: 'dog' \(a virtual environment\)"
+    ):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +226,7 @@ def test_images_that_lie_loose_are_counted_and_stop_nothing(tmp_path: Path) -> N
     fill(tmp_path, each("photos", "cat dog") | {".": 2})
     dataset = read(tmp_path)
     assert dataset.classes == ("cat", "dog")
-    assert told(dataset, "passed over: 2 image(s) in no class folder", "'0.jpg'")
+    assert told(dataset, "passed over: 2 images in no class folder", "'0.jpg'")
 
 
 WRITTEN = {

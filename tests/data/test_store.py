@@ -527,7 +527,7 @@ def deep(root: Path, kind: type, high: float, each: int = 4) -> Path:
             (np.uint16, 65535, 65535),
         ),
         *((np.uint16, 200, 255), (np.float32, 1, 1), (np.float32, 255, 255), (np.float32, 1000, 1023)),
-        *((np.int32, 70000, 131071), (np.float32, 0.6, 1)),
+        *((np.int32, 70000, 131071), (np.float32, 0.6, 1), (np.float32, 130, 255)),
     ],
 )
 def test_greys_of_many_bits_have_one_scale_in_a_dataset(
@@ -605,3 +605,39 @@ def test_images_that_are_odd_among_the_others_are_counted(tmp_path: Path) -> Non
 def test_what_all_images_share_is_not_odd(tmp_path: Path) -> None:
     ensure(read(pictures(tmp_path / "pictures")), [8])  # 30 pixels high, each
     assert about(read(tmp_path / "pictures")).odd == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "span"),
+    [
+        (np.float32, (0.2, 1.3), (0.2, 1.3)),  # reflectance
+        (np.float32, (0.0, 1e-4), (0.0, 1e-4)),
+        (np.float32, (0.0, 9.5), (0.0, 9.5)),  # metres
+        (np.uint16, (33000, 33200), (33000, 33200)),
+        (np.float32, (-9999, 0.0, 800.0), (0.0, 1023.0)),  # satellites: nothing was seen
+        (np.float32, (-3.4e38, 0.0, 0.9), (0.0, 1.0)),
+    ],
+)
+def test_the_scale_shows_what_there_is(
+    tmp_path: Path, kind: type, values: tuple[float, ...], span: tuple[float, float]
+) -> None:
+    root = tmp_path / "pictures"
+    for n in range(8):
+        place = root / ("a" if n % 2 else "b") / f"{n}.tif"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(n)
+        pixels = rng.choice(np.array(values, dtype=kind), (40, 40))
+        Image.fromarray(pixels).save(place)
+    images = open_images(read(root), 40)
+    assert about(read(root)).shown == pytest.approx(greys.Span(*span), rel=1e-6)
+    assert images.pixels.std() > 60
+    assert not about(read(root)).blank
+
+
+def test_images_of_one_colour_are_told_where_they_are_many(tmp_path: Path) -> None:
+    for n in range(8):
+        place = tmp_path / ("a" if n % 2 else "b") / f"{n}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (50, 50), (n, n, n)).save(place)
+    ensure(read(tmp_path), [8])
+    assert (about(read(tmp_path)).blank, about(read(tmp_path)).odd) == (8, 0)

@@ -149,7 +149,7 @@ def flag(name: str, values: st.SearchStrategy[object]) -> st.SearchStrategy[list
 @given(
     st.tuples(
         flag("--trials", st.integers(1, 10**9)),
-        flag("--budget", st.sampled_from(["90s", "10m", "1h30m", "400h", "0.5s", "1234567", "90061.125s"])),
+        flag("--budget", st.sampled_from(["90s", "10m", "1h30m", "400h", "0.5s", "1234567s", "90061.125s"])),
         flag("--epochs", st.integers(1, 10**6)),
         flag("--strategy", st.sampled_from(sorted(STRATEGIES))),
         flag("--seed", st.integers(0, 2**32 - 1)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -152,3 +154,11 @@ def test_without_a_home_that_can_be_written_there_is_a_key_all_the_same(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/proc/1/none")
     clusters._give_key()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_a_log_that_a_full_disk_has_no_room_for_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = clusters._Log("/dev/full")
+    handler.handle(logging.makeLogRecord({"msg": "a worker died"}))
+    with contextlib.suppress(OSError):
+        handler.close()
+    assert capsys.readouterr().err == ""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tune_tl.data.formats import is_image
-from tune_tl.data.layout import SPLITS, Split, lay_out, split_of
+from tune_tl.data.layout import lay_out
 from tune_tl.data.names import is_text, look_alike
+from tune_tl.data.splits import SPLITS, Split, split_of, stem
 from tune_tl.data.splitting import assign
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of
 
+SHOWN = 12  # classes that an error names
 Source = Literal["local", "download", "sample"]
 
 
@@ -122,22 +124,28 @@ def list_images(root: Path, published: Mapping[str, Split] | None = None) -> Fou
         if not root.is_dir():
             raise BadInput(f"data folder {str(root)!r} does not exist; give --data a folder of class folders")
         by_class, passed_over = lay_out(root)
+    except RecursionError:
+        raise BadInput(f"{str(root)!r} has folders in each other too deep to be read") from None
     except OSError as error:
         raise BadInput(f"{error.filename or str(root)!r} cannot be read ({error.strerror})") from None
     classes = tuple(sorted({label for files in by_class.values() for label in files}))
     # Where train/ and test/ hold the images themselves they are no classes.
-    if not classes or (None in by_class and all(split_of(label) for label in classes)):
+    flat = None in by_class and all(map(split_of, classes)) and len(set(map(stem, classes))) == 1
+    if not classes or flat:
         up = str(root.absolute().parent)
         above = f". Is it a class itself? Then give {up!r}" if _has_images(root) else ""
         raise BadInput(
             f"{str(root)!r} has no class folders with images; expected <class>/<image> or "
-            f"train/<class>/<image>{above}"
+            f"train/<class>/<image>{above}{_told(passed_over)}"
         )
     for label in classes:
         if not is_text(label):
             raise BadInput(f"class folder {label!r} in {str(root)!r} has a name that is no text; rename it")
     if len(classes) == 1:
-        raise BadInput(f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two")
+        raise BadInput(
+            f"{str(root)!r} has one class only ({classes[0]!r}); a classifier needs at least two"
+            f"{_told(passed_over)}"
+        )
 
     files = [
         (split, label, path) for split, by in by_class.items() for label, ps in by.items() for path in ps
@@ -174,6 +182,10 @@ def arrange(found: Found, *, name: str, source: Source = "local", without: Colle
     return dataset
 
 
+def _told(notes: Sequence[str]) -> str:
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
 def _has_images(folder: Path) -> bool:
     return any(path.is_file() and is_image(path) for path in folder.iterdir())
 
@@ -193,6 +205,11 @@ def _require_every_class(dataset: Dataset) -> None:
             raise BadInput(f"no image is left in {split} of {str(dataset.root)!r}; add some that can be read")
     for split in ("train", "val"):
         held = {image.label for image in dataset.images if image.split == split}
-        for label, name in enumerate(dataset.classes):
-            if label not in held:
-                raise BadInput(f"class {name!r} has no image in {split}; add images or remove the class")
+        missing = [repr(name) for label, name in enumerate(dataset.classes) if label not in held]
+        if len(missing) == 1:
+            raise BadInput(f"class {missing[0]} has no image in {split}; add images or remove the class")
+        if missing:
+            which = ", ".join(missing[:SHOWN]) + (" …" if len(missing) > SHOWN else "")
+            raise BadInput(
+                f"{len(missing)} classes have no image in {split}: {which}; add images or remove the classes"
+            )

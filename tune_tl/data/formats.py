@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = frozenset({
 # What cameras, scanners and the web make, under whatever suffix. Pillow knows more: PostScript, for one,
 # which it hands to Ghostscript to be run.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
-# How their files begin: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM; the last two JPEG 2000 and ICO.
+# How their files begin: JPEG, PNG, BMP, GIF, WebP, TIFF, PPM; in the second line JPEG 2000, twice, and ICO.
 _MAGIC = (
     *(b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II", b"MM", b"P"),
     *(b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51", b"\x00\x00\x01\x00"),

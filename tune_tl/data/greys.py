@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+NO_DATA, NO_DATA_ABOVE = (-9999.0, -32768.0), 1e30
+SAMPLES = 1_000_000  # values of an image that its range is taken of
+TAIL = 0.001  # of an image's values, at either end, that are no measure of its range
 SLACK = 0.05  # that floats of a range from 0 to 1 may lie outside, from resampling
 
 
@@ -26,38 +29,44 @@ class Span(NamedTuple):
 def values(image: Image.Image) -> npt.NDArray[np.float64] | None:
     """The greys of an image that has more than 8 bits of them, (height, width); None for every other.
 
-    What is no number (satellites write NaN where they saw nothing) is the lowest value. Raises ValueError if
-    there is no number at all.
+    What is no value (NaN, or what satellites write where they saw nothing) is the lowest one. Raises
+    ValueError if there is no value at all.
     """
     if not (image.mode.startswith("I;16") or image.mode in ("I", "F")):
         return None
     found = np.array(image, dtype=np.float64)
-    numbers = np.isfinite(found)
-    if not numbers.all():
-        if not numbers.any():
+    if image.mode.startswith("I;16"):  # each of its 65,536 is one
+        return found
+    there = np.isfinite(found) & (np.abs(found) < NO_DATA_ABOVE) & ~np.isin(found, NO_DATA)
+    if not there.all():
+        if not there.any():
             raise ValueError("none of its values is a number")
-        found[~numbers] = found[numbers].min()
+        found[~there] = found[there].min()
     return found
 
 
 def span(found: npt.NDArray[np.float64]) -> Span:
-    """The lowest and the highest of an image's values."""
-    return Span(float(found.min()), float(found.max()))
+    """The lowest and the highest of an image's values, less the thousandth at either end."""
+    some = found.ravel()[:: max(1, found.size // SAMPLES)]
+    low, high = np.quantile(some, (TAIL, 1 - TAIL), method="nearest")
+    return Span(float(low), float(high))
 
 
 def scale(spans: Iterable[Span]) -> Span:
     """The scale for images of these spans together.
 
-    From 0 to all bits that are in use, 8 at least (12 bits: 4095), or to 1 for floats that stay below it;
-    where there are values below 0, as in computed tomography, from the lowest to the highest.
+    From 0 to all bits that are in use, 8 at least (12 bits: 4095), or to 1 for floats that stay below it.
+    Where the values take less than an eighth of that, or lie below 0 (computed tomography, elevations), from
+    the lowest to the highest.
     """
     known = list(spans)
     low, high = min(one.low for one in known), max(one.high for one in known)
     if low > -SLACK and high < 1 + SLACK:
-        return Span(0.0, 1.0)
-    if low < 0:
-        return Span(low, high)
-    return Span(0.0, float(2 ** max(8, int(high).bit_length()) - 1))
+        usual = Span(0.0, 1.0)
+    else:
+        usual = Span(0.0, float(2 ** max(8, int(max(high, 0)).bit_length()) - 1))
+    narrow = 0 < high - low < (usual.high - usual.low) / 8
+    return Span(low, high) if narrow or (low < 0 and usual.high > 1) else usual
 
 
 def eight_bits(found: npt.NDArray[np.float64], shown: Span) -> Image.Image:
@@ -69,4 +78,5 @@ def eight_bits(found: npt.NDArray[np.float64], shown: Span) -> Image.Image:
 
 def in_words(images: int, shown: Span) -> str:
     """What was done, for people."""
-    return f"{images} images of more than 8 bits: in all, {shown.low:g} is black and {shown.high:g} white"
+    of = "image of more than 8 bits" if images == 1 else "images of more than 8 bits"
+    return f"{images} {of}: in all, {shown.low:g} is black and {shown.high:g} white"

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from tune_tl.data import formats, tree
+from tune_tl.data import remarks, tree
+from tune_tl.data.splits import Split, split_of, stem
 from tune_tl.data.tree import Folder
 from tune_tl.errors import BadInput
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-SHOWN = 3  # names that a note gives as examples
-
-_SPLIT_WORDS: dict[str, Split] = {
-    "train": "train", "training": "train", "trainset": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "testset": "test",
-}  # fmt: skip
-# Folders that say nothing but that images are in them; beside `test` such a one is train.
-_PLAIN = frozenset({"images", "imgs", "pictures", "photos", "data", "dataset", "all", "main"})
+# Words of folders that say nothing but that images are in them.
+_PLAIN = frozenset({"image", "img", "picture", "photo", "data", "dataset", "all", "main"})
 
 
 class Layout(NamedTuple):
@@ -41,66 +31,79 @@ def lay_out(root: Path) -> Layout:
     and `seg_test`, `animals` and `animals-test`) that have classes in common; in doubt the folders at the
     top are the classes.
     """
-    folder = tree.read(root)
-    loose = list(folder.own)
-    while not (parts := _splits(folder)) and len(folder.filled) == 1:
-        (inner,) = folder.filled.values()
-        if not inner.filled:
-            break
+    top = folder = tree.read(root)
+    loose, passed = list(folder.own), list[Folder]()
+    while inner := _wrapped(folder):
+        passed += [one for one in folder.filled.values() if one is not inner]
         folder = inner
         loose += folder.own
-    parts = {split: _descend(part) for split, part in parts.items()} or {None: folder}
+    found = _splits(folder)
+    parts = {split: _descend(part) for split, part in found.items()} or {None: folder}
     files, notes = _by_class(parts)
-    if None in parts:
-        notes += _other_readings(folder, files[None])
-    elif others := [
-        f for f in folder.filled.values() if not any(p.path.is_relative_to(f.path) for p in parts.values())
-    ]:
-        notes.append(f"passed over, no split: {_counted({f.name: len(f.images) for f in others})}")
-    notes += _beside(root) if None in parts else []
-    notes += _not_read(root, folder, parts, files)
-    if loose:
-        notes.append(f"passed over: {len(loose)} image(s) in no class folder, such as {loose[0].name!r}")
+    if found:
+        passed += [one for one in folder.filled.values() if one not in found.values()]
+    else:
+        notes += remarks.other_readings(folder, files[None]) + remarks.beside(root)
+    notes += [f"passed over, no split: {remarks.counted(passed)}"] if passed else []
+    notes += remarks.not_read(top, folder, parts, files)
+    if loose and not (folder is top and not folder.filled):
+        number = remarks.images(len(loose))
+        notes.append(f"passed over: {number} in no class folder, such as {loose[0].name!r}")
     return Layout({split: by for split, by in files.items() if by}, notes)
 
 
+def _wrapped(folder: Folder) -> Folder | None:
+    """The one folder in `folder` that all lies in, whatever its name; None if there is none."""
+    filled = list(folder.filled.values())
+    if len(filled) == 1:
+        (inner,) = filled
+        # `train` alone holds the classes of a split, unless it holds splits.
+        descend = inner.filled and (not split_of(inner.name) or _splits(inner) or _wrapped(inner))
+        return inner if descend else None
+    plain = [one for one in filled if stem(one.name) and stem(one.name) <= _PLAIN and not split_of(one.name)]
+    if len(plain) != 1 or len(plain[0].filled) < 2:
+        return None
+    rest = [one for one in filled if one is not plain[0]]
+    # Such as `data` beside `docs`: what is no split and has no classes in it.
+    return plain[0] if not any(split_of(one.name) or len(one.filled) > 1 for one in rest) else None
+
+
 def _splits(folder: Folder) -> dict[Split | None, Folder]:
-    """The folders in `folder` that are splits; none if its folders are classes, or one that holds them."""
+    """The folders in `folder` that are splits; none if its folders are classes."""
     named: dict[Split | None, Folder] = {}
     for one in folder.filled.values():
-        if split := split_of(one.name):
-            if (other := named.get(split)) and _descend(one).filled and _descend(other).filled:
-                raise BadInput(
-                    f"{other.name!r} and {one.name!r} in {str(folder.path)!r} both look like {split}; "
-                    "rename or remove one of them"
-                )
+        if not (split := split_of(one.name)):
+            continue
+        other = named.get(split)
+        if other and _descend(one).filled and _descend(other).filled:
+            if stem(one.name) != stem(other.name):  # blood_test and urine_test are classes
+                return {}
+            raise BadInput(
+                f"{other.name!r} and {one.name!r} in {str(folder.path)!r} both look like {split}; "
+                "rename or remove one of them"
+            )
+        if not other or _descend(one).filled:
             named[split] = one
     others = [one for one in folder.filled.values() if one not in named.values()]
-    if "train" not in named and len(named) == 1 and len(others) == 1:
-        ((split, part),) = named.items()
-        named = {"train": others[0], split: part} if _is_train_of(others[0], part) else {}
-    elif len(named) == 1 and others:
-        named = {}  # `train` beside `bus` is a class of locomotives
-    elif "train" in named and _strangers(named):
+    if named and "train" not in named and len(others) == 1:
+        related = all(_is_train_of(others[0], part) for part in named.values())
+        return {"train": others[0], **named} if related else {}
+    if "train" not in named:
+        return named if named and not others else {}
+    train = _descend(named["train"])
+    if len(named) == 1 and others:
+        # `train` beside `bus` and `tram` is a class of locomotives; beside `figures` alone it is none.
+        alone = len(train.filled) > 1 and len(others) == 1 and not _descend(others[0]).filled
+        return named if alone else {}
+    if strangers := _strangers(named):
         if others:
             return {}
-        train, other = (_descend(named["train"]), _strangers(named)[0])
         raise BadInput(
-            f"{named['train'].name!r} and {other.name!r} in {str(folder.path)!r} have no class in common "
-            f"({_names(train.filled)}; {_names(_descend(other).filled)}); give both the same class folders, "
-            "or rename them if they are classes"
+            f"{named['train'].name!r} and {strangers[0].name!r} in {str(folder.path)!r} have no class in "
+            f"common ({remarks.names(train.filled)}; {remarks.names(_descend(strangers[0]).filled)}); give "
+            "both the same class folders, or rename them if they are classes"
         )
-    elif "train" in named and not _descend(named["train"]).filled:
-        named = {}
-    return named
-
-
-def split_of(name: str) -> Split | None:
-    return next((_SPLIT_WORDS[w] for w in _words(name) if w in _SPLIT_WORDS), None)
-
-
-def _words(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", name.lower())
+    return named if train.filled else {}
 
 
 def _is_train_of(folder: Folder, part: Folder) -> bool:
@@ -110,10 +113,10 @@ def _is_train_of(folder: Folder, part: Folder) -> bool:
         return False
     if _named_after(classes, held.images):
         return True
-    mine, theirs = _stem(folder.name), _stem(part.name)
+    mine = stem(folder.name)
     # Such as simpsons_dataset beside kaggle_simpson_testset.
-    related = bool(mine & theirs) or mine <= {w.rstrip("s") for w in _PLAIN}
-    return related and bool(classes.keys() & held.filled.keys())
+    related = bool(mine & stem(part.name)) or bool(mine and mine <= _PLAIN)
+    return related and (bool(classes.keys() & held.filled.keys()) or len(held.filled) < 2)
 
 
 def _strangers(named: Mapping[Split | None, Folder]) -> list[Folder]:
@@ -139,7 +142,7 @@ def _descend(folder: Folder) -> Folder:
 def _by_class(
     parts: Mapping[Split | None, Folder],
 ) -> tuple[dict[Split | None, dict[str, tuple[Path, ...]]], list[str]]:
-    """The images of each split by class, and a note for a split that has no classes.
+    """The images of each split by class, and remarks on what has none.
 
     The class is the folder a file is in; where no folder of val or test is a class of train, it is the
     file's own name, `<class>_<number>`, as in the test set of The Simpsons.
@@ -149,13 +152,15 @@ def _by_class(
     notes = []
     for split, part in parts.items():
         copies = _copies(part)
+        notes += [f"left out: {name!r}, which holds the other classes again" for name in copies]
         files[split] = {label: one.images for label, one in part.filled.items() if label not in copies}
         if split in ("train", None) or not classes or classes & files[split].keys():
             continue
         files[split] = _named_after(classes, part.images)
         others = len(part.images) - sum(map(len, files[split].values()))
         if not files[split]:
-            notes.append(f"passed over: {part.name!r}, whose {others} image(s) lie in no class folder")
+            held = f" ({remarks.names(part.filled)}: no class of train)" if part.filled else ""
+            notes.append(f"passed over: {part.name!r}, whose {others} image(s) lie in no class folder{held}")
         elif others:
             notes.append(f"{others} left out of {split}: named after no class of train")
     return files, notes
@@ -178,73 +183,3 @@ def _copies(folder: Folder) -> list[str]:
         for name, one in folder.filled.items()
         if len(one.filled) > 1 and one.filled.keys() <= names - {name}
     ]
-
-
-def _other_readings(folder: Folder, classes: Collection[str]) -> list[str]:
-    """A note where the classes may as well be the folders inside: those that are the same in all of them."""
-    inner = [folder.filled[label].filled.keys() for label in classes]
-    if len(inner) < 2:
-        return []
-    same, all_of_them = set.intersection(*map(set, inner)), set.union(*map(set, inner))
-    if len(same) < 2 or 2 * len(same) < len(all_of_them):
-        return []
-    one = folder.filled[next(iter(sorted(classes)))].path
-    return [
-        f"the {len(inner)} classes hold the same folders ({_names(same)}). If those are the classes, "
-        f"give one of the {len(inner)} instead: --data {str(one)!r}"
-    ]
-
-
-def _beside(root: Path) -> list[str]:
-    """A note where `root` is itself a split, whose relatives lie beside it."""
-    place = root.absolute()
-    if not split_of(place.name):
-        return []
-    with suppress(OSError):  # what lies above may be nobody's business
-        beside = [p.name for p in place.parent.iterdir() if p != place and p.is_dir() and split_of(p.name)]
-        if others := [name for name in beside if _stem(name) == _stem(place.name)]:
-            above = f"to use all, give the folder above: {str(place.parent)!r}"
-            return [f"beside this folder: {_names(others)}; {above}"]
-    return []
-
-
-def _stem(name: str) -> set[str]:
-    """The words of a split's name that say what it is the split of."""
-    return {word.rstrip("s") for word in _words(name) if word and word not in _SPLIT_WORDS}
-
-
-def _not_read(
-    root: Path,
-    folder: Folder,
-    parts: Mapping[Split | None, Folder],
-    files: Mapping[Split | None, Mapping[str, Sequence[Path]]],
-) -> list[str]:
-    """Notes on folders without images, copies, what tools wrote, links and files of other kinds."""
-    notes = []
-    places = {one.path: one for part in parts.values() for one in part.below()}
-    others: Counter[str] = sum((one.others for one in places.values() if one.path != root), Counter())
-    for split, part in parts.items():
-        notes += [f"left out: {name!r}, which holds the other classes again" for name in _copies(part)]
-        if split in ("train", None):
-            empty = [one.name for one in part.folders if not one.images]
-            notes += [f"without an image: {', '.join(map(ascii, empty))}"] if empty else []
-    if others:
-        notes.append(f"passed over, no images: {formats.in_words(others)}")
-    around = {folder.path: folder} | places
-    tools = [name for one in around.values() for name in one.passed_over]
-    notes += [f"passed over, not data: {', '.join(tools)}"] if tools else []
-    links = [link for one in around.values() for link in one.links]
-    inside = [f"{link.relative_to(root)!s}" for link in links]
-    notes += [f"links followed: {_names(inside)}"] if inside else []
-    hidden = sorted(name for one in around.values() for name in one.hidden)
-    return notes + ([f"hidden and left out: {', '.join(map(repr, hidden))}"] if hidden else [])
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name!r} ({count} images)" for name, count in counts.items())
-
-
-def _names(names: Iterable[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return ", ".join(map(ascii, known[:SHOWN])) + more

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from tune_tl.data.layout import Split
+from tune_tl.data.splits import Split
 from tune_tl.errors import BadInput
 
 if TYPE_CHECKING:
     from tune_tl.data.folder import File
 
+SHOWN = 12  # classes that an error names
 # Fractions of a class carved for val and test where the folder itself does not say.
 CARVED: Mapping[Split, float] = {"val": 0.15, "test": 0.15}
 # The split is part of the data, not of a search: searches with different --seed stay comparable.
@@ -94,7 +95,8 @@ def _require_enough(distinct: Mapping[str, int], carved: Collection[Split]) -> N
     small = {label: count for label, count in sorted(distinct.items()) if count < 1 + len(carved)}
     if not small:
         return
-    which = ", ".join(f"{label!r} has {count}" for label, count in small.items())
+    which = ", ".join([f"{label!r} has {count}" for label, count in small.items()][:SHOWN])
+    which += f" and {len(small) - SHOWN} more" if len(small) > SHOWN else ""
     what = f"class {which}" if len(small) == 1 else f"{len(small)} classes of {len(distinct)}: {which}"
     them = "it" if len(small) == 1 else "them"
     raise BadInput(

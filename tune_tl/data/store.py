@@ -27,8 +27,8 @@ import numpy.typing as npt
 from tune_tl.data import greys
 from tune_tl.data.decoding import squeezed, upright
 from tune_tl.data.folder import Dataset
-from tune_tl.data.layout import Split
-from tune_tl.data.oddities import Appearance, count
+from tune_tl.data.oddities import BLANK, FEW, Appearance, count
+from tune_tl.data.splits import Split
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
 from tune_tl.terminal.progress import ShowProgress
@@ -115,7 +115,8 @@ def ensure(dataset: Dataset, sizes: Sequence[int], progress: ShowProgress | None
 class About(NamedTuple):
     """What building the store of a dataset told of its images."""
 
-    odd: int = 0  # that an audit would call so
+    odd: int = 0  # as `oddities.count` has it
+    blank: int = 0  # nearly of one colour, if that many are that it is no oddity
     deep: int = 0  # with greys of more than 8 bits
     shown: greys.Span | None = None  # the scale of those
 
@@ -126,7 +127,8 @@ def about(dataset: Dataset) -> About:
         found = json.loads((_folder() / f"{_key(_digests(dataset))}.json").read_text())
         deep = found.get("greys")
         shown = greys.Span(deep["low"], deep["high"]) if deep else None
-        return About(int(found.get("odd", 0)), int(deep["images"]) if deep else 0, shown)
+        odd, blank = int(found.get("odd", 0)), int(found.get("blank", 0))
+        return About(odd, blank, int(deep["images"]) if deep else 0, shown)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # described by nobody
         return About()
 
@@ -179,6 +181,9 @@ def _build(
         if not bad:
             if odd := count(seen.values()):
                 told["odd"] = odd
+            blank = sum(one.spread < BLANK for one in seen.values())
+            if blank > FEW * len(seen):
+                told["blank"] = blank
             for size, part in parts.items():
                 arrays[size].flush()
                 part.rename(_file(digests, size))

@@ -23,12 +23,13 @@ _NAMES = {
 # So are those that hold something of such a name.
 _MARKS = {
     "search.json": "tune_tl", "audit.json": "tune_tl",
-    ".lock": "",  # a search that has just begun, of which nothing needs to be said
-    "meta.yaml": "MLflow", "MLmodel": "MLflow", "pyvenv.cfg": "a virtual environment",
+    "MLmodel": "MLflow", "pyvenv.cfg": "a virtual environment",
     "conda-meta": "a virtual environment", ".hydra": "Hydra", "wandb-metadata.json": "Weights & Biases",
     "trainer_state.json": "Transformers", "saved_model.pb": "TensorFlow",
     "args.yaml": "Ultralytics", "learner.pkl": "AutoGluon",
 }  # fmt: skip
+# These lie beside the work they belong to, and say nothing of the folder that they are in.
+_AMONG_OTHERS = frozenset({"a virtual environment", "Weights & Biases", "npm", "pip", "CVS"})
 _EVENTS = "events.out.tfevents."  # TensorBoard's files begin so
 
 
@@ -109,25 +110,40 @@ def _is_below(real: str, places: Iterable[str]) -> bool:
 
 
 def _tool(folder: Path, deep: int = 3) -> str | None:
-    """Who wrote this folder, where a tool did: it has its mark, or holds folders that have."""
+    """Who wrote this folder, where a tool did: it has its mark, or holds folders that have.
+
+    Empty for a search that has just begun, of which nothing needs to be said.
+    """
     if known := _NAMES.get(folder.name):
         return known
-    inside: list[Path] = []
-    images = False
-    with suppress(OSError), os.scandir(folder) as entries:  # who may not read it is told later
-        for entry in entries:
-            if entry.name.startswith(_EVENTS):
-                return "TensorBoard"
-            if (known := _MARKS.get(entry.name)) is not None:
-                return known
-            images |= Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_HIDDEN):
-                inside.append(Path(entry))
-    if images or not inside or not deep:
+    entries: list[os.DirEntry[str]] = []
+    with suppress(OSError), os.scandir(folder) as inside:  # who may not read it is told later
+        entries = list(inside)
+    names = {entry.name for entry in entries}
+    if any(name.startswith(_EVENTS) for name in names):
+        return "TensorBoard"
+    if marks := names & _MARKS.keys():
+        return _MARKS[min(marks)]
+    if names == {".lock"}:
+        return ""
+    if "meta.yaml" in names and folder.name.isdecimal():  # an experiment's
+        return "MLflow"
+    if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names) or not deep:
         return None
-    tools = [_tool(one, deep - 1) for one in inside]
-    # Two that have none may well be classes: an environment that lies among them makes no tool's folder.
-    return next((tool for tool in tools if tool is not None), None) if tools.count(None) < 2 else None
+    folders = [Path(e) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(_HIDDEN)]
+    tools = {one: _tool(one, deep - 1) for one in folders}
+    marked = [tool for tool in tools.values() if tool is not None and tool not in _AMONG_OTHERS]
+    rest = [one for one in folders if tools[one] is None]
+    # Folders without a mark may well be classes, or a split of them.
+    if not marked or len(rest) > 1 or any(len(_folders(one)) > 1 for one in rest):
+        return None
+    return marked[0]
+
+
+def _folders(folder: Path) -> list[str]:
+    with suppress(OSError), os.scandir(folder) as inside:
+        return [entry.name for entry in inside if entry.is_dir()]
+    return []
 
 
 def _holds_images(folder: Path) -> bool:

@@ -187,7 +187,7 @@ def done(ended: int, cut_off: int) -> str:
 def _left(past: Past, experiment: Experiment) -> str:
     """What a resumed search has and has to do: `3 trials done, 1 cut off, 9 epochs kept; left: 2 trials`."""
     kept = sum(len(result.epochs) for result in past.ended) + sum(map(len, past.cut_off.values()))
-    said = f"{done(len(past.ended), len(past.cut_off))}, {kept} epochs kept"
+    said = f"{done(len(past.ended), len(past.cut_off))}, {kept} epoch{'' if kept == 1 else 's'} kept"
     left = []
     if experiment.trials:
         more = max(0, experiment.trials - len(past.ended))

@@ -60,5 +60,10 @@ def decode(dataset: Dataset, sizes: Iterable[int], *, drop_bad: bool, console: C
         notes.append(greys.in_words(known.deep, known.shown))
     if known.odd and not dataset.left_out_by:
         named = dataset.name if dataset.source != "local" else str(dataset.root)
-        notes.append(f"{known.odd} look odd among the others: python -m tune_tl.audit {shlex.quote(named)}")
+        look = "image looks" if known.odd == 1 else "images look"
+        notes.append(f"{known.odd} {look} odd among the others: python -m tune_tl.audit {shlex.quote(named)}")
+    if known.blank:
+        notes.append(
+            f"{known.blank} images are nearly one colour as they are read: look at them before you go on"
+        )
     return replace(dataset, notes=(*dataset.notes, *notes))

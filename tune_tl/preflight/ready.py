@@ -15,8 +15,8 @@ from rich.text import Text
 
 from tune_tl.data.folder import Dataset
 from tune_tl.data.formats import begins_as_image
-from tune_tl.data.layout import SPLITS
 from tune_tl.data.locating import find_dataset
+from tune_tl.data.splits import SPLITS
 from tune_tl.experiment import Experiment, Transfer
 from tune_tl.preflight.images import decode
 from tune_tl.preflight.weights import find_weights, prove, require_stages

@@ -90,7 +90,8 @@ class Ranked:
     def _lines(self, row: Row) -> Text:
         config, result = row.config, row.result
         test = f"\n  test F1 {interval(row.test)}" if row.test else ""
-        spent = f"{len(result.epochs)} epochs, {amount(result.cost)} {unit(result)}, {result.state.value}"
+        epochs = f"{len(result.epochs)} epoch{'' if len(result.epochs) == 1 else 's'}"
+        spent = f"{epochs}, {amount(result.cost)} {unit(result)}, {result.state.value}"
         said = f"{row.rank} {row.trial}  val F1 {row.val_f1:.3f}{test}\n  {config.in_words}\n  {spent}"
         return Text(said, style="bold" if row.rank == 1 else "")
 
@@ -189,7 +190,8 @@ def groups(rows: Sequence[comparison.Group], title: str) -> Fitting:
         test = f"\n  test F1 {interval(row.test)}" if row.test else ""
         scores = f"best {f1(row.best)}, median {f1(row.median)}"
         scored = f"{row.trials - row.unranked} of {row.trials} scored, {costs(row.cost)}"
-        lines.append(f"{name}\n  {scores}{test}\n  {scored}")
+        inside = "    " if nested and row.part else "  "
+        lines.append(f"{name}\n  {scores}{test}\n  {scored}".replace("\n  ", f"\n{inside}"))
     return Fitting(table, title, lines)
 
 
@@ -208,11 +210,16 @@ def _unfreeze(config: TrialConfig) -> str:
 
 
 def caution(board: Leaderboard) -> str | None:
-    """A warning where the test split is too small to tell the champion from another finalist."""
-    close = [row.transfer.value for row in board.finalists if row.test and row.test.may_be_ahead]
-    if not close:
-        return None
-    return f"On so few test images the champion's lead over {' and '.join(close)} may be chance."
+    """A warning where another finalist does as well or better on test, which chooses no champion."""
+    said = []
+    tested = [row for row in board.finalists if row.test and row.test.may_be_ahead]
+    ahead = [row.transfer.value for row in tested if row.test and row.test.is_ahead]
+    close = [row.transfer.value for row in tested if row.transfer.value not in ahead]
+    if ahead:
+        said.append(f"On test {' and '.join(ahead)} is ahead of the champion, which validation chose.")
+    if close:
+        said.append(f"So few test images cannot tell the champion from {' and '.join(close)}.")
+    return " ".join(said) or None
 
 
 def without_images(test: TestScore) -> str:

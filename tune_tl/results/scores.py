@@ -43,6 +43,11 @@ class TestScore:
         return self.behind is not None and self.behind[0] <= 0
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether it does better than the champion on these test images, by more than chance."""
+        return self.behind is not None and self.behind[1] < 0
+
+    @property
     def images(self) -> int:
         return sum(map(sum, self.confusion))
 

@@ -70,7 +70,7 @@ def load(space: str) -> tuple[Space, Path | None]:
         hint = f"; {path.name} alone is the space of that name" if path.name in named else ""
         raise BadInput(f"no such folder or file: {space!r}{hint}")
     raise BadInput(
-        f"unknown search space {space!r}{near(space, named)}, and no folder of that name is here; give one "
+        f"unknown search space {space!r}{near(space, named)}; no folder of that name is here: give one "
         f"of {', '.join(sorted(named))}, a YAML file or a folder of class folders"
     )
 

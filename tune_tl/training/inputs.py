@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tune_tl.data.layout import Split
+from tune_tl.data.splits import Split
 from tune_tl.data.store import Images
 from tune_tl.experiment import TrialConfig
 from tune_tl.storage.files import sha256_of

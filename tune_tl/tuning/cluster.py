@@ -93,7 +93,7 @@ class Cluster:
         if self._error:
             raise self._error
         self._handler.close()
-        self._handler = logging.FileHandler(log)
+        self._handler = _Log(log)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logging.getLogger("ray").handlers = [self._handler]  # ray.init took the others away
         # Warns after every search that Tune's own result files, which nobody wants, are not there.
@@ -114,6 +114,13 @@ class Cluster:
         import ray
 
         ray.shutdown()
+
+
+class _Log(logging.FileHandler):
+    """Ray's messages in a file."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk is told by the search, in one line; logging would print a traceback a message."""
 
 
 class NotStarted(BadInput):

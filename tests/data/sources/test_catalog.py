@@ -16,11 +16,11 @@ import pytest
 
 from support.file_server import FileServer
 from tune_tl.data.folder import scan
-from tune_tl.data.layout import SPLITS
 from tune_tl.data.sources import download
 from tune_tl.data.sources.catalog import Resolved, published_split, resolve, sample_banner
 from tune_tl.data.sources.entries import CATALOG, Archive, Entry, SplitList
 from tune_tl.data.sources.verified import content_fingerprint
+from tune_tl.data.splits import SPLITS
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_tl.data.folder import Source
-from tune_tl.data.layout import Split
 from tune_tl.data.sources import verified
 from tune_tl.data.sources.download import Unavailable
 from tune_tl.data.sources.entries import CATALOG, Archive, Entry
 from tune_tl.data.sources.verified import images_under
+from tune_tl.data.splits import Split
 from tune_tl.errors import BadInput, near
 from tune_tl.storage.files import cache_dir
 

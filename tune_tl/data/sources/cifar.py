@@ -17,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_tl.data.layout import Split
 from tune_tl.data.sources.download import BadArchive, NoSpace, require_room
+from tune_tl.data.splits import Split
 from tune_tl.terminal.progress import progress
 
 if TYPE_CHECKING:

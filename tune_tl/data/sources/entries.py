@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tune_tl.data.layout import Split
+from tune_tl.data.splits import Split
 
 
 @dataclass(frozen=True)
