@@ -18,7 +18,7 @@ from rich.console import Console
 from tune_tl.experiment import State, Transfer, TrialResult
 from tune_tl.report import closeups, plots
 from tune_tl.report import page as report
-from tune_tl.report.text import BANNER, text
+from tune_tl.report.text import BANNER, caution, text
 from tune_tl.results import leaderboard_files, loading
 from tune_tl.results.importance import LEAST
 from tune_tl.results.look import MISTAKES
@@ -275,6 +275,23 @@ def test_the_tables_keep_their_width_and_every_number(
         assert f"{row.val_f1:.3f}" in text
     for each in nasty[1].unranked:
         assert "".join(each.reason.split()) in "".join(text.split())  # wrapped where it is narrow
+
+
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [
+        ((0.01, 0.05), None),
+        ((-0.01, 0.05), "So few test images cannot tell the champion from feature-extraction."),
+        ((-0.08, -0.01), "On test feature-extraction is ahead of the champion, which validation chose."),
+    ],
+)
+def test_who_is_ahead_on_test_is_said_as_it_is(
+    trial: Trial, behind: tuple[float, float], said: str | None
+) -> None:
+    champion, other = trial([0.9], unfreeze=2), trial([0.8], unfreeze=0)
+    tested = score([0, 1] * 9, [0, 1] * 9, ("a", "b"))
+    scores = {champion.trial: tested, other.trial: replace(tested, behind=behind)}
+    assert caution(Leaderboard.of([champion, other], scores)) == said
 
 
 def test_a_long_leaderboard_can_be_cut_to_its_top(nasty: tuple[Path, Leaderboard, list[Path]]) -> None:
