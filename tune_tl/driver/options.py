@@ -103,7 +103,7 @@ class Options:
     argument: str  # SPACE as it was typed
     space: Space
     data: Path | None = _option(
-        "the images, where the space does not say or has none", _folder, "DIR", write=_path
+        "the images (default: those that the space names)", _folder, "DIR", write=_path
     )
     trials: int | None = _option("stop after N trials", _whole(1), "N")
     budget_s: float | None = _option(
