@@ -259,6 +259,15 @@ def test_what_tools_write_is_no_data_and_told(tmp_path: Path, name: str, below: 
     assert told(after, "passed over, not data", f"{name!r} ({tool})")
 
 
+def test_earlier_searches_are_told_beside_one_that_has_just_begun(tmp_path: Path) -> None:
+    fill(tmp_path, {"cat": 10, "dog": 10, "runs/a": 3, "runs/b": 0, "runs/c": 0})
+    (tmp_path / "runs/a/.lock").touch()
+    (tmp_path / "runs/a/search.json").write_text("{}")
+    for name in ("b", "c"):
+        (tmp_path / "runs" / name / ".lock").touch()
+    assert told(read(tmp_path), "not data: 'runs' (tune_tl)")
+
+
 @pytest.mark.parametrize("name", ["runs", "logs", "models", "env", "tracking", "a.git"])
 def test_a_class_may_be_named_like_a_tools_folder(tmp_path: Path, name: str) -> None:
     assert read(fill(tmp_path, {name: 10, "walks": 10})).classes == tuple(sorted([name, "walks"]))

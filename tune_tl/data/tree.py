@@ -137,7 +137,7 @@ def _tool(folder: Path, deep: int = 3) -> str | None:
     # Folders without a mark may well be classes, or a split of them.
     if not marked or len(rest) > 1 or any(len(_folders(one)) > 1 for one in rest):
         return None
-    return marked[0]
+    return next(filter(None, marked), "")
 
 
 def _folders(folder: Path) -> list[str]:
