@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -96,23 +96,17 @@ class Ranked:
         return Text(said, style="bold" if row.rank == 1 else "")
 
     def _wide(self) -> Table:
-        table = _table(
-            "#>", "trial", "backbone", "unfreeze>", "transfer strategy", "val F1>", "test F1 [95 %]"
-        )
+        titles = ("#>", "trial", "backbone", "unfreeze>", "transfer strategy", "val F1>", "test F1 [95 %]")
+        table = _table(*titles)
         table.add_column("epochs", justify="right", no_wrap=True)
         table.add_column(f"cost ({_unit(self.rows)})", justify="right", no_wrap=True)
         table.add_column("state", no_wrap=True)
         for row in self.rows:
+            config, result = row.config, row.result
             table.add_row(
-                *(
-                    str(row.rank),
-                    row.trial,
-                    row.config.backbone,
-                    str(row.config.unfreeze),
-                    row.transfer.value,
-                ),
-                *(f"{row.val_f1:.3f}", interval(row.test), str(len(row.result.epochs))),
-                *(amount(row.result.cost), row.result.state.value),
+                *(str(row.rank), row.trial, config.backbone, str(config.unfreeze), row.transfer.value),
+                *(f"{row.val_f1:.3f}", interval(row.test), str(len(result.epochs))),
+                *(amount(result.cost), result.state.value),
                 style="bold" if row.rank == 1 else None,
             )
         return table
@@ -187,11 +181,10 @@ def groups(rows: Sequence[comparison.Group], title: str) -> Fitting:
             *(f1(row.best), f1(row.median), spent, interval(row.test)),
             style="bold" if nested and not row.part else None,
         )
-        test = f"\n  test F1 {interval(row.test)}" if row.test else ""
-        scores = f"best {f1(row.best)}, median {f1(row.median)}"
-        scored = f"{row.trials - row.unranked} of {row.trials} scored, {costs(row.cost)}"
-        inside = "    " if nested and row.part else "  "
-        lines.append(f"{name}\n  {scores}{test}\n  {scored}".replace("\n  ", f"\n{inside}"))
+        below = [f"best {f1(row.best)}, median {f1(row.median)}"]
+        below += [f"test F1 {interval(row.test)}"] if row.test else []
+        below.append(f"{row.trials - row.unranked} of {row.trials} scored, {costs(row.cost)}")
+        lines.append(f"\n{'    ' if nested and row.part else '  '}".join([name, *below]))
     return Fitting(table, title, lines)
 
 
@@ -245,10 +238,8 @@ def _unit(rows: Sequence[Row]) -> str:
 
 def _table(*columns: str, title: str | None = None) -> Table:
     """A table with `columns`; a name that ends in `>` aligns right."""
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, title=title, title_justify="left"
-    )
-    table.title_style = "bold"
+    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold"}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, title=title, **style)
     for name in columns:
         justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
         fold = name == "backbone"  # may wrap, never lose its end: lite0 and lite1 differ there
