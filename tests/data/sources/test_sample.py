@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tune_tl.data import folder, layout
+from tune_tl.data import folder, splits
 from tune_tl.data.sources.sample import drawing
 
 TWO_OF_EACH = dict.fromkeys(drawing.COUNTS, 2)
@@ -71,7 +71,7 @@ def test_every_image_shows_an_object_on_a_pale_board(drawn: Path) -> None:
 
 def test_it_reads_as_a_dataset_with_every_class_in_every_split(drawn: Path) -> None:
     dataset = folder.scan(drawn, name="garbage", source="sample")
-    for split in layout.SPLITS:
+    for split in splits.SPLITS:
         assert {i.label for i in dataset.images if i.split == split} == set(range(6))
 
 
