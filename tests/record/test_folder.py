@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,8 +22,10 @@ from tune_tl.experiment import EpochMetrics, Experiment, State, TrialConfig, Tri
 from tune_tl.preflight.ready import Ready
 from tune_tl.record.folder import claimed, name_for, opened
 from tune_tl.record.json_files import SEARCH_FILE, versions
+from tune_tl.record.ledger import EPOCHS_FILE
 from tune_tl.results.ranking import finalists
 from tune_tl.spaces import reading
+from tune_tl.storage import files
 from tune_tl.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -386,6 +389,33 @@ def test_a_search_that_comes_to_nothing_leaves_no_folder(output: Path) -> None:
     with opened(output, None, "garbage", resume=False) as folder:
         (folder / SEARCH_FILE).write_text("{}")
     assert [path.name for path in output.iterdir()] == ["garbage"]
+
+
+def test_a_search_that_came_and_went_in_between_is_left(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder was not there when its name was chosen, and is when it is held."""
+    held = files.claimed
+
+    @contextlib.contextmanager
+    def late(lock: Path) -> Iterator[None]:
+        (lock.parent / SEARCH_FILE).write_text("{}")
+        with held(lock):
+            yield
+
+    monkeypatch.setattr(files, "claimed", late)
+    with pytest.raises(BadInput, match="exists already"), claimed(output / "pets", fresh=True):
+        pass
+    assert (output / "pets" / SEARCH_FILE).exists()
+
+
+def test_what_could_not_start_leaves_nothing_and_what_did_stays(output: Path) -> None:
+    for lines in ("", "{}\n"):
+        with pytest.raises(BadInput, match="no"), claimed(output / "pets", fresh=True):
+            (output / "pets" / SEARCH_FILE).write_text("{}")
+            (output / "pets" / EPOCHS_FILE).write_text(lines)
+            raise BadInput("no")
+        assert (output / "pets").exists() == bool(lines)
 
 
 @pytest.mark.parametrize("layout", ["flat", "wrapped", "split"])

@@ -54,7 +54,7 @@ def name_for(output: Path, wanted: str | None, space: str, *, resume: bool, but:
     if not is_text(str(output.absolute())):
         raise BadInput(f"--output {str(output)!r} has a name that is no text; give another folder")
     try:
-        place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+        place = files.nearest(output)
     except OSError as error:  # a name too long, a folder that may not be looked into
         raise BadInput(f"--output {str(output)!r} cannot be used ({error.strerror}); give another") from None
     if not os.access(place, os.W_OK):
@@ -112,8 +112,8 @@ def _exists(folder: Path) -> Taken:
 def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
     """Hold `folder`, made if need be, for this process alone; a `fresh` one for a search that is new.
 
-    One that was made here is removed again if nothing was put into it, or if BadInput ends what was to have a
-    first line on record. Raises BadInput if it cannot be had, Taken if that is because somebody has it.
+    One that was made here is removed again if nothing was put into it, or if BadInput comes before the first
+    line on record. Raises BadInput if it cannot be had, Taken if that is because somebody has it.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     with contextlib.ExitStack() as held:
@@ -139,11 +139,12 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[None]:
         try:
             if fresh and _taken(folder):  # by a process that was here, and has ended, since its name was free
                 raise _exists(folder)
-            yield
-        except BadInput:
-            if folder in made and not _begun(folder):  # what could not start leaves nothing
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+            try:
+                yield
+            except BadInput:
+                if folder in made and not _begun(folder):  # what could not start leaves nothing
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
         finally:
             if folder in made and not _taken(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # with the lock, while it is held

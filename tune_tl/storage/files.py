@@ -77,6 +77,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def nearest(path: Path) -> Path:
+    """`path`, or the first folder above it that is there. Raises OSError where that cannot be looked up."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def cache_dir() -> Path:
     """`$XDG_CACHE_HOME/tune_tl`; `~/.cache/tune_tl` if that is unset or, as its standard has it, relative.
 
