@@ -12,7 +12,7 @@ from pathlib import Path
 from tune_tl.errors import BadInput, near
 from tune_tl.storage import contents
 from tune_tl.storage.contents import CacheEntry
-from tune_tl.storage.files import cache_dir
+from tune_tl.storage.files import cache_dir, nearest
 from tune_tl.terminal.door import Parser, door
 
 NARROW = 70  # columns of a terminal below which only kind, name and size are shown
@@ -51,8 +51,7 @@ def _known(asked: Sequence[str], kinds: Sequence[str]) -> Sequence[str]:
 
 
 def _list(root: Path, entries: Sequence[CacheEntry], as_json: bool) -> None:
-    place = next(folder for folder in (root, *root.parents) if folder.exists())
-    free, rows = shutil.disk_usage(place).free, contents.grouped(entries)
+    free, rows = shutil.disk_usage(nearest(root)).free, contents.grouped(entries)
     total = sum(row["bytes"] for row in rows)
     if as_json:
         print(json.dumps({"folder": str(root), "bytes": total, "free_bytes": free, "cached": rows}, indent=2))

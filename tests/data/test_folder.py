@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from support.images import fill
 from tune_tl.data import splitting
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.formats import IMAGE_SUFFIXES
@@ -22,15 +22,6 @@ from tune_tl.data.splits import SPLITS
 from tune_tl.errors import BadInput
 
 REAL = Path(__file__).parents[3] / "shared" / "datasets"
-
-
-def fill(root: Path, counts: Mapping[str, int]) -> Path:
-    """Files with content of their own; no image is ever opened here."""
-    for place, count in counts.items():
-        (root / place).mkdir(parents=True, exist_ok=True)
-        for n in range(count):
-            (root / place / f"{n}.jpg").write_text(f"{place} {n}")
-    return root
 
 
 def read(root: Path) -> Dataset:

@@ -10,21 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from support.images import fill
 from tune_tl.data import formats
 from tune_tl.data.folder import Dataset, scan
 from tune_tl.data.splits import SPLITS
 from tune_tl.errors import BadInput
 
 Counts = Mapping[str, int]
-
-
-def fill(root: Path, made: Counts) -> Path:
-    """Files with content of their own; no image is ever opened here."""
-    for place, count in made.items():
-        (root / place).mkdir(parents=True, exist_ok=True)
-        for n in range(count):
-            (root / place / f"{n}.jpg").write_text(f"{place} {n}")
-    return root
 
 
 def each(places: str, classes: str, n: int = 10) -> Counts:

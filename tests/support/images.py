@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,4 +29,13 @@ def cats_and_dogs(root: Path, tag: str = "") -> Path:
         (root / label).mkdir(parents=True)
         for n in range(5):
             (root / label / f"{n}.jpg").write_text(f"{label} {n} {tag}")
+    return root
+
+
+def fill(root: Path, counts: Mapping[str, int]) -> Path:
+    """So many files in each folder, with content of their own, for what never decodes them."""
+    for place, count in counts.items():
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for n in range(count):
+            (root / place / f"{n}.jpg").write_text(f"{place} {n}")
     return root

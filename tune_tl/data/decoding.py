@@ -35,10 +35,8 @@ def decode(path: Path, sizes: Sequence[int], shown: greys.Span | None = None) ->
 def upright(
     path: Path, sizes: Sequence[int]
 ) -> tuple[Pillow.Image, npt.NDArray[np.float64] | None, tuple[str, tuple[int, int]]]:
-    """The image, its values where it has greys of more than 8 bits, and the mode and size that its file has.
-
-    Raises as `decode` does.
-    """
+    """The image in RGB, or as it is with its values where it has greys of more than 8 bits; and the mode and
+    size that its file has. Raises as `decode` does."""
     try:
         with Pillow.open(path, formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -60,8 +58,7 @@ def upright(
         raise ValueError("empty file" if empty else _short(error)) from None
 
 
-def squeezed(image: Pillow.Image, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-    rgb = image.convert("RGB")
+def squeezed(rgb: Pillow.Image, sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     return [
         np.asarray(rgb.resize((size, size), Pillow.Resampling.BILINEAR), dtype=np.uint8) for size in sizes
     ]

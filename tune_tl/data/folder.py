@@ -17,11 +17,10 @@ from tune_tl.data.formats import is_image
 from tune_tl.data.layout import lay_out
 from tune_tl.data.names import is_text, look_alike
 from tune_tl.data.splits import SPLITS, Split, split_of, stem
-from tune_tl.data.splitting import assign
+from tune_tl.data.splitting import SHOWN, assign
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import sha256_of
 
-SHOWN = 12  # classes that an error names
 Source = Literal["local", "download", "sample"]
 
 

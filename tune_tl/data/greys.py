@@ -70,10 +70,10 @@ def scale(spans: Iterable[Span]) -> Span:
 
 
 def eight_bits(found: npt.NDArray[np.float64], shown: Span) -> Image.Image:
-    """`found`, which is overwritten, with `shown` from black to white."""
+    """`found`, which is overwritten, in RGB, with `shown` from black to white."""
     found -= shown.low
     found *= 255 / max(shown.high - shown.low, 1e-9)
-    return Image.fromarray(found.clip(0, 255, out=found).astype(np.uint8))
+    return Image.fromarray(found.clip(0, 255, out=found).astype(np.uint8)).convert("RGB")
 
 
 def in_words(images: int, shown: Span) -> str:

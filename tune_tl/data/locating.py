@@ -11,6 +11,7 @@ from rich.console import Console
 from tune_tl.data.audit import cleaned
 from tune_tl.data.audit.findings import Findings, inspect
 from tune_tl.data.folder import Dataset, Found, Source, arrange, list_images
+from tune_tl.data.remarks import images
 from tune_tl.data.sources.catalog import published_split, resolve, sample_banner
 from tune_tl.errors import BadInput
 from tune_tl.terminal.progress import progress
@@ -39,7 +40,7 @@ def find_dataset(
     if made and dataset.left_out:
         audit_notes.append(_left_out(dataset, made))
     if dataset.left_out and PUBLISHED in notes:
-        notes[notes.index(PUBLISHED)] = f"{PUBLISHED}, less {_images(len(dataset.left_out))}"
+        notes[notes.index(PUBLISHED)] = f"{PUBLISHED}, less {images(len(dataset.left_out))}"
     return replace(dataset, notes=(*notes, *audit_notes, *dataset.notes), left_out_by=made)
 
 
@@ -85,12 +86,8 @@ def _list_for(
 def _left_out(dataset: Dataset, made: Path) -> str:
     lost = Counter(file.split for file in dataset.left_out)
     of_given = [f"{lost[split]} of the given {split}" for split in ("val", "test") if lost[split]]
-    total = f"{_images(len(dataset.left_out))} left out by the audit ({made})"
+    total = f"{images(len(dataset.left_out))} left out by the audit ({made})"
     return ", ".join([total, *of_given])
-
-
-def _images(number: int) -> str:
-    return f"{number} image{'s' if number != 1 else ''}"
 
 
 def look_at(found: Found, console: Console) -> Findings:

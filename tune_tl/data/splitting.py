@@ -37,17 +37,16 @@ def assign(given: list[File]) -> tuple[list[Split | None], list[str]]:
         )
     else:
         notes.extend(_drop_straddling_copies(splits, given))
-        notes.append(_carve_missing(splits, given, present))
-    return splits, [note for note in notes if note]
+        if missing := {split: share for split, share in CARVED.items() if split not in present}:
+            notes.append(_carve_missing(splits, given, missing))
+    return splits, notes
 
 
-def _carve_missing(splits: list[Split | None], given: list[File], present: set[Split]) -> str:
-    """Make val and test where the folder has none, in place, and say how; nothing if it has both."""
-    missing = {split: share for split, share in CARVED.items() if split not in present}
+def _carve_missing(splits: list[Split | None], given: list[File], missing: Mapping[Split, float]) -> str:
+    """Make val, test or both, which the folder has not, in place, and say how."""
     if missing.keys() != {"test"}:
-        if missing:
-            _carve(splits, given, "train", missing)
-        return f"{' and '.join(missing)} carved from train, stratified" if missing else ""
+        _carve(splits, given, "train", missing)
+        return f"{' and '.join(missing)} carved from train, stratified"
     sizes = Counter(splits)
     wanted = CARVED["test"] * (sizes["train"] + sizes["val"])
     # A share of train alone would tell little where most images that are held out are in val.

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from tune_tl.data import greys
 from tune_tl.data.decoding import squeezed, upright
 from tune_tl.data.folder import Dataset
-from tune_tl.data.oddities import BLANK, FEW, Appearance, count
+from tune_tl.data.oddities import BLANK, FEW, Appearance, count, spread
 from tune_tl.data.splits import Split
 from tune_tl.errors import BadInput
 from tune_tl.storage.files import cache_dir, write_text
@@ -157,7 +157,7 @@ def _build(
                 image = greys.eight_bits(deep, shown)
             for size, pixels in zip(sizes, squeezed(image, sizes), strict=True):
                 arrays[size][row] = pixels
-            seen[row] = Appearance(width, height, mode, float(pixels.std(axis=(0, 1)).max()))
+            seen[row] = Appearance(width, height, mode, spread(pixels))
         except ValueError as error:
             bad[digests[row]] = str(error)
 

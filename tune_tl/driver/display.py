@@ -169,17 +169,17 @@ def going_on(console: Console, command: str, folder: Path) -> Iterator[None]:
 
 
 def _kept(folder: Path) -> str:
-    """How much is done, by the record: `3 trials are done, 2 cut off; every finished epoch is kept`."""
+    """How much is done, by the record: `3 trials done, 2 cut off; every finished epoch is kept`."""
     try:
         book = Book.read(folder)
     except (BadInput, OSError):  # of which the command that goes on will tell
         return "what is on record is kept"
     if not book.lines:
         return "no epoch was finished yet"
-    return f"{done(len(book.ended), len(book.unfinished))}; every finished epoch is kept"
+    return f"{_done(len(book.ended), len(book.unfinished))}; every finished epoch is kept"
 
 
-def done(ended: int, cut_off: int) -> str:
+def _done(ended: int, cut_off: int) -> str:
     """`3 trials done, 2 cut off`."""
     return f"{ended} trial{'' if ended == 1 else 's'} done" + (f", {cut_off} cut off" if cut_off else "")
 
@@ -187,7 +187,7 @@ def done(ended: int, cut_off: int) -> str:
 def _left(past: Past, experiment: Experiment) -> str:
     """What a resumed search has and has to do: `3 trials done, 1 cut off, 9 epochs kept; left: 2 trials`."""
     kept = sum(len(result.epochs) for result in past.ended) + sum(map(len, past.cut_off.values()))
-    said = f"{done(len(past.ended), len(past.cut_off))}, {kept} epoch{'' if kept == 1 else 's'} kept"
+    said = f"{_done(len(past.ended), len(past.cut_off))}, {kept} epoch{'' if kept == 1 else 's'} kept"
     left = []
     if experiment.trials:
         more = max(0, experiment.trials - len(past.ended))

@@ -21,7 +21,7 @@ from tune_tl.experiment import Experiment, Transfer
 from tune_tl.preflight.images import decode
 from tune_tl.preflight.weights import find_weights, prove, require_stages
 from tune_tl.spaces.space import Space
-from tune_tl.storage.files import cache_dir
+from tune_tl.storage.files import cache_dir, nearest
 from tune_tl.training import weights
 from tune_tl.training.checkpoint import STATES_KEPT
 from tune_tl.training.weights import Pretrained
@@ -66,7 +66,7 @@ def check(
     sizes = {size for found in pretrained.values() for size in space.sizes(found.backbone)}
     dataset = decode(dataset, sizes, drop_bad=space.drop_bad_images, console=console)
     prove(space, pretrained, missing)
-    _show(console, space, dataset, pretrained, missing)
+    _show(console, space, dataset, pretrained, missing, sizes)
     from tune_tl.data.store import open_images
 
     stores = tuple(open_images(dataset, size) for size in sorted(sizes))
@@ -94,7 +94,7 @@ def room_note(experiment: Experiment, pretrained: Mapping[str, Pretrained]) -> s
 
 def _sound(dataset: Dataset, pretrained: Iterable[Pretrained]) -> bool:
     """Whether all looks well from outside: every file begins as an image, no file of weights is damaged."""
-    cache = next(place for place in (cache_dir(), *cache_dir().parents) if place.exists())
+    cache = nearest(cache_dir())
     return (
         cache.is_dir()
         and os.access(cache, os.W_OK)
@@ -111,9 +111,17 @@ def _classes(dataset: Dataset) -> str:
 
 
 def _show(
-    console: Console, space: Space, dataset: Dataset, ready: dict[str, Pretrained], missing: dict[str, str]
+    console: Console,
+    space: Space,
+    dataset: Dataset,
+    ready: dict[str, Pretrained],
+    missing: dict[str, str],
+    decoded: Iterable[int],
 ) -> None:
-    """The table of what is ready; plain lines, which a log takes without padding."""
+    """The table of what is ready; plain lines, which a log takes without padding.
+
+    `decoded` are the sizes that the images are kept at, in pixels a side.
+    """
     splits = ", ".join(f"{dataset.count(split)} {split}" for split in SPLITS)
     rows = [
         ("data", f"{dataset.name}, {len(dataset.images)} images in {len(dataset.classes)} classes: {splits}")
@@ -132,10 +140,7 @@ def _show(
     for why in dict.fromkeys(missing.values()):
         names = ", ".join(name for name, reason in missing.items() if reason == why)
         rows += [("missing", f"{names}:"), ("", why)]
-    decoded = sum(
-        3 * size * size for size in {n for found in ready.values() for n in space.sizes(found.backbone)}
-    )
-    if (needed := decoded * len(dataset.images)) >= WORTH_A_WORD:
+    if (needed := len(dataset.images) * sum(3 * size * size for size in decoded)) >= WORTH_A_WORD:
         rows.append(
             ("cache", f"{needed / 1e9:.1f} GB of decoded images in {cache_dir()}, activations on top;")
         )

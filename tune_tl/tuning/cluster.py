@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tune_tl.errors import BadInput
+from tune_tl.storage.files import nearest
 from tune_tl.tuning import orphans, privates
 
 PATIENCE_S = 20.0  # what Ray has to end in, before it is left to end with this process
@@ -141,7 +142,7 @@ def require_places() -> None:
             f"{len(os.fsencode(place)) + SESSION_PATH - SOCKET_PATH} characters; set RAY_TMPDIR to a shorter "
             "folder, such as RAY_TMPDIR=/tmp"
         )
-    above = next(folder for folder in (Path(place), *Path(place).absolute().parents) if folder.exists())
+    above = nearest(Path(place))
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise BadInput(f"{variable} {place!r} cannot be written; set RAY_TMPDIR to a folder that can be")
 
@@ -154,8 +155,7 @@ def _place() -> str:
 def _give_key() -> None:
     """A key of this process's own where there is none and no home to keep one in, for Ray would stop."""
     kept = _kept_key()
-    above = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
-    if not kept.exists() and not os.access(above, os.W_OK):
+    if not kept.exists() and not os.access(nearest(kept), os.W_OK):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
